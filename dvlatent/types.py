@@ -1,0 +1,60 @@
+"""The shapes and protocols of the house: read this first.
+
+An image is a float tensor in [-1, 1]; a latent is a row of numbers that names one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+Image = Float[Tensor, "batch channel height width"]  # values in [-1, 1]
+Z = Float[Tensor, "batch z"]  # what the dice give: standard normal
+W = Float[Tensor, "batch w"]  # what the mapping network makes of it
+Ws = Float[Tensor, "batch layer w"]  # one w for every layer of the synthesis network
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Anything that turns dice into pictures: z -> w -> image.
+
+    Any class with these members works in every method, one written in a notebook included.
+    """
+
+    z_dim: int  # numbers in a z
+    w_dim: int  # numbers in a w
+    num_layers: int  # how many w's `synthesis` takes, coarse to fine
+    resolution: int  # height and width of an image, in pixels
+    w_mean: Tensor  # [w], the average w: the point to truncate toward
+
+    def mapping(self, z: Z) -> W:
+        """Dice to coordinates: [batch, z_dim] -> [batch, w_dim]."""
+        ...
+
+    def synthesis(self, ws: Ws) -> Image:
+        """Coordinates to picture: [batch, num_layers, w_dim] -> [batch, 3, resolution, resolution]."""
+        ...
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything that reads pictures: an image gives one row of scores, one column a name."""
+
+    names: tuple[str, ...]  # what the columns are, e.g. ("age", "male")
+
+    def __call__(self, image: Image) -> Float[Tensor, "batch name"]:
+        """Scores of every image, in the order of `names`."""
+        ...
+
+
+def fingerprint(generator: Generator) -> str:
+    """Twelve letters that name a generator's W: the hash of its sizes and its mean w.
+
+    Latents and directions carry it, so that one found on another generator is refused.
+    """
+    sizes = (generator.z_dim, generator.w_dim, generator.num_layers, generator.resolution)
+    mean = generator.w_mean.detach().cpu().float().numpy()
+    return hashlib.sha256(repr(sizes).encode() + mean.astype("<f4").tobytes()).hexdigest()[:12]
