@@ -32,15 +32,15 @@ check: $(READY)  ## style, floors, file sizes, documents (types are checked by t
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest tests/test_house.py
 
-notebooks: $(READY) assets  ## make the .ipynb files from notebooks/src and run them
-	$(PY) notebooks/build.py notebooks
+notebooks: $(READY) assets  ## make the .ipynb files from notebooks/src and run them (NAMES="03_stylegan_sampling" for some)
+	$(PY) notebooks/build.py execute $(NAMES)
 
 bench: $(READY) assets  ## measure time and memory; prints ratios
 	$(PY) benchmarks/run.py
 
 badges: $(READY)  ## point every Colab badge at one repository: make badges REPO=owner/name
 	@[ -n "$(REPO)" ] || { echo "Which repository? Say: make badges REPO=owner/name"; exit 1; }
-	$(PY) notebooks/build.py badges $(REPO)
+	$(PY) notebooks/build.py badges --repo $(REPO)
 
 assets: $(READY)  ## download the third-party weights and data (once; DVLATENT_HOME says where)
 	@$(VENV)/bin/dvlatent assets
