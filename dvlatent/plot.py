@@ -33,19 +33,21 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#8f4b9e", "#56b4e9", "#b8860b")  # 
 
 STYLE = {
     "font.size": 13, "axes.titlesize": 15, "axes.labelsize": 13, "xtick.labelsize": 12, "ytick.labelsize": 12, "legend.fontsize": 12,
-    "font.family": "DejaVu Sans", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": QUIET,
-    "xtick.color": QUIET, "ytick.color": QUIET, "axes.titlelocation": "left", "axes.titlepad": 10, "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": "#e4e4e4", "grid.linewidth": 0.8, "lines.linewidth": 2.4, "lines.markersize": 7,
-    "legend.frameon": False, "figure.facecolor": PAPER, "axes.facecolor": PAPER, "figure.dpi": DPI,
+    "font.family": "DejaVu Sans", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": QUIET, "xtick.color": QUIET,
+    "ytick.color": QUIET, "axes.titlelocation": "left", "axes.titlepad": 10, "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.8, "lines.linewidth": 2.4, "lines.markersize": 7, "legend.frameon": False,
 }  # fmt: skip
 
 
 def chart(rows: int = 1, columns: int = 1, height: float = 4.5, **options) -> tuple[Figure, Axes | np.ndarray]:
-    """A full-width figure in the house style and its axes, as `plt.subplots` would give them. Height in inches."""
-    with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(WIDTH, height), layout="constrained")
-        return fig, fig.subplots(rows, columns, **options)
+    """A full-width figure and its axes, as `plt.subplots(rows, columns, **options)` would give them. Height in inches.
+
+    It puts matplotlib into the house style for the rest of the session: titles, lines and legends are styled when they are drawn.
+    """
+    matplotlib.rcParams.update(STYLE)
+    fig = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor=PAPER)
+    return fig, fig.subplots(rows, columns, **options)
 
 
 def strip(image: Image, titles: Sequence[str] | None = None, caption: str | None = None) -> Figure:
@@ -135,7 +137,7 @@ def _mosaic(
     head = line if words_across else 0
     title_lines = [max((cell[1].count("\n") + 1 for cell in row if cell and cell[1]), default=0) for row in rows]
     width = max(left + wide * size + (wide - 1) * gap, round(5 * dpi) if caption else 0)
-    note = "\n".join(textwrap.wrap(caption or "", int(width / dpi * 11.5)))  # 11.5 letters of 13 points fit an inch
+    note = "\n".join(textwrap.wrap(caption or "", int(width / dpi * 10.5)))  # about 10.5 letters of 13 points fit an inch
     foot = line * (note.count("\n") + 1) + gap if note else 0
     height = head + sum(size + line * lines for lines in title_lines) + gap * (len(rows) - 1) + foot
     fig = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor=PAPER)
