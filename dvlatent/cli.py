@@ -1,0 +1,104 @@
+"""The command line: `dvlatent COMMAND`. Every command imports what it needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from dvlatent.errors import DvlatentError
+
+WELCOME = """dvlatent turns dice into faces, faces into coordinates, and coordinates into edits.
+
+Start here:
+  dvlatent assets              fetch the pretrained networks (once, about 200 MB)
+  jupyter lab notebooks/       open 00_start_here.ipynb
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code: 0 done, 1 refused (one sentence on stderr), 130 or 143 stopped."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if "run" not in arguments:
+        parser.print_help()
+        return 0
+    try:
+        with _terminate_like_interrupt():
+            return arguments.run(arguments) or 0
+    except DvlatentError as error:
+        _say(str(error))
+        return 1
+    except KeyboardInterrupt as stop:
+        _say(f"Stopped. {arguments.resume}")
+        return 143 if isinstance(stop, Terminated) else 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what was begun is cleaned up as after Ctrl-C."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="dvlatent", description=WELCOME, formatter_class=layout)
+    parser.add_argument("--version", action="version", version=f"dvlatent {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    assets = commands.add_parser("assets", help="fetch, check or repair the pretrained networks and data")
+    assets.description = "Fetch what is missing or damaged of the pretrained networks and data. Safe to interrupt and to run twice."
+    assets.epilog = "They lie in the platform's cache folder, or in $DVLATENT_HOME."
+    what = assets.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="only compare every file with its hash; exit code 1 if one is missing or differs")
+    what.add_argument("--where", action="store_true", help="only print the folder")
+    assets.set_defaults(run=_assets, resume="What is complete is kept; run `dvlatent assets` again to go on from there.")
+    return parser
+
+
+def _assets(arguments: argparse.Namespace) -> int:
+    from dvlatent.checkpoints import store
+
+    if arguments.where:
+        print(store.home() / "assets")
+    elif arguments.check:
+        if wrong := store.damaged():
+            _say(f"Not complete: {'; '.join(wrong.values())}. Run `dvlatent assets`: it fetches and repairs.")
+            return 1
+        print(f"Complete: every file in {store.home() / 'assets'} is what was installed.")
+    else:
+        store.install()
+    return 0
+
+
+@contextlib.contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: nothing to catch here
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _version() -> str:
+    try:
+        return version("dvlatent")
+    except PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
+def _say(sentence: str) -> None:
+    """One line on stderr, below a progress line that may still stand there."""
+    print(("\n" if sys.stderr.isatty() else "") + sentence, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
