@@ -1,6 +1,7 @@
 """The house keeps its promises: floors, dependencies, documents and file sizes agree with what is there."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -53,6 +54,12 @@ def pins(path: Path) -> dict[str, str]:
     """name==version lines, by canonical name; suffixes such as +cpu and markers dropped."""
     found = re.findall(r"^([\w.-]+)==([\w.!]+)", path.read_text(), flags=re.MULTILINE)
     return {canonicalize_name(name): version for name, version in found}
+
+
+def committed(path: str) -> bool:
+    """A file that is or would be committed, or a folder with one in it: an empty folder does not survive a clone."""
+    path = path.rstrip("/")
+    return any(name == path or name.startswith(path + "/") for name in FILES)
 
 
 ALL_EXTRAS = tuple(PROJECT["optional-dependencies"])
@@ -118,7 +125,8 @@ def test_no_module_imports_the_front_door():
                 wrong.append(f"{name}:{node.lineno}")
             elif isinstance(node, ast.ImportFrom) and node.module == "dvlatent" and not {a.name for a in node.names} <= names:
                 wrong.append(f"{name}:{node.lineno}")
-    assert not [w for w in wrong if not w.startswith("dvlatent/cli.py")], wrong
+    wrong = [place for place in wrong if not place.startswith(("dvlatent/cli.py", "dvlatent/__main__.py"))]
+    assert not wrong, f"import from the module that has it, e.g. `from dvlatent.latents import lerp`: {wrong}"
 
 
 def test_import_stays_light():
@@ -169,10 +177,10 @@ def test_readme_file_tree_is_true():
         indent, name = re.match(r"( *)(\S+)", line).groups()
         parents = [*parents[: len(indent) // 2], name]
         tree.add("".join(parents).rstrip("/"))
-    missing = [path for path in tree if not (ROOT / path).exists()]
+    missing = [path for path in tree if not committed(path)]
     assert not missing, f"README draws what is not there: {missing}"
     expected = {name.split("/")[0] for name in FILES} - {".gitignore", ".gitattributes"}
-    expected |= {"/".join(name.split("/")[:2]) for name in FILES if name.startswith("dvlatent/") and "__init__" not in name}
+    expected |= {"/".join(name.split("/")[:2]) for name in FILES if name.startswith("dvlatent/") and "/__" not in name}
     assert expected <= tree, f"README's tree lacks {sorted(expected - tree)}"
 
 
@@ -204,7 +212,7 @@ def test_links_between_pages_resolve(page):
             continue
         path, _, fragment = target.partition("#")
         there = (ROOT / page).parent / path if path else ROOT / page
-        if not there.exists():
+        if not committed(os.path.relpath(there, ROOT).replace(os.sep, "/")):
             broken.append(target)
         elif fragment and fragment not in {anchor(h) for h in re.findall(r"^#+ (.+)$", there.read_text(), re.MULTILINE)}:
             broken.append(target)
@@ -235,8 +243,9 @@ def test_glossary_is_in_order_and_points_to_lessons():
 
 
 def test_architecture_opens_real_files():
-    rows = re.findall(r"^\| (?!I want|---)(.+?) \| (.+?) \|$", read("ARCHITECTURE.md"), re.MULTILINE)
-    paths = [path for _, place in rows for path in re.findall(r"`([\w./-]+)`", place)]
+    section = read("ARCHITECTURE.md").split("## I want to change")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (?!I want|---)(.+?) \| (.+?) \|$", section, re.MULTILINE)
+    paths = [path for _, place in rows for path in re.findall(r"`([\w./-]+)`", place)]  # a command has a space
     assert len(rows) >= 10 and len(paths) >= 10
-    missing = [path for path in paths if not (ROOT / path).exists()]
+    missing = [path for path in paths if not committed(path)]
     assert not missing, f"ARCHITECTURE opens what is not there: {missing}"
