@@ -87,8 +87,9 @@ def run(notebook: NotebookNode, line: Line | None = None, folder: Path = HERE, t
                 break
         seconds = time.perf_counter() - start
         if not failure:
-            last = client.execute_cell(nbformat.v4.new_code_cell(PEAK), len(notebook.cells), store_history=False)
-            peak = float(last.outputs[0].text) / 2**30
+            notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
+            client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1, store_history=False)
+            peak = float(notebook.cells.pop().outputs[0].text) / 2**30
     return Run(notebook, seconds, peak, failure)
 
 
