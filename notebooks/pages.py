@@ -23,6 +23,7 @@ def lesson_page(notebook: NotebookNode, failure: str = "", near: tuple[str, str]
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
     exporter.embed_images = True
     body, _ = exporter.from_notebook_node(notebook)
+    body = re.sub(r"<p>⟦([^⟧]*)⟧</p>", lambda mark: f"<details><summary>{mark[1]}</summary>" if mark[1] else "</details>", body)
     body = re.sub(r'(href="[\w./-]+)\.ipynb(#[^"]*)?"', r'\1.html\2"', body)
     warning = f"<p class='failed'>This lesson stopped: {escape(failure)}</p>" if failure else ""
     before, after = (f'<a class="{kind}" href="{name}.html">{words}</a>' if name else "" for kind, name, words in _links(near))
@@ -55,11 +56,12 @@ def question(notebook: NotebookNode) -> str:
 
 
 def _offline(notebook: NotebookNode) -> NotebookNode:
-    """Without what a page alone cannot show: the badge's picture, and widgets."""
+    """Without what a page alone cannot show, the badge's picture and widgets; folded parts marked, for nbconvert closes them too early."""
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\[!\[([^\]]+)\]\(https?://[^)]*\)\]\((\S+?)\)", r"[\1](\2)", cell.source)
+            cell.source = re.sub(r"<details>\s*<summary>(.*?)</summary>", r"⟦\1⟧\n", cell.source).replace("</details>", "\n⟦⟧\n")
         for out in cell.get("outputs", []):
             if WIDGET in out.get("data", {}):
                 out.data, out.metadata = nbformat.from_dict({"text/html": MOVED}), nbformat.from_dict({})
