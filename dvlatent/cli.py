@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     assets.description = "Fetch what is missing or damaged of the pretrained networks and data. Safe to interrupt and to run twice."
     assets.epilog = "They lie in the platform's cache folder, or in $DVLATENT_HOME."
     what = assets.add_mutually_exclusive_group()
-    what.add_argument("--check", action="store_true", help="only compare every file with its hash; exit code 1 if one is missing or differs")
+    what.add_argument("--check", action="store_true", help="only compare every file with its hash; exit code 1 if one is wrong")
     what.add_argument("--where", action="store_true", help="only print the folder")
     assets.set_defaults(run=_assets, resume="What is complete is kept; run `dvlatent assets` again to go on from there.")
     return parser

@@ -22,7 +22,13 @@ Progress = Callable[[str, bool], None]  # a line of text, and whether it is the 
 
 OPTIONS = ["--no-deps", "--require-hashes", "--no-compile", "--ignore-requires-python", "--no-input", "--disable-pip-version-check"]
 CLEAR = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}  # so that its words reach us at once and unharmed
-PHASES = {"Downloading": "downloading", "Installing build": "unpacking", "Building wheel": "unpacking", "Installing coll": "writing"}
+PHASES = {
+    "WARNING: Retrying": "no answer from the network, trying again",
+    "Downloading": "downloading",
+    "Installing build": "unpacking",
+    "Building wheel": "unpacking",
+    "Installing collected": "writing",
+}
 
 # What pip says when it fails, and what we say. The first that fits is the cause.
 FAILURES: list[tuple[str, type[AssetError], str]] = [
@@ -60,7 +66,8 @@ FAILURES: list[tuple[str, type[AssetError], str]] = [
     (
         r"No matching distribution|Could not find a version",
         AssetError,
-        "The package index that pip uses here has no {name}. Use another index (PIP_INDEX_URL), then run `dvlatent assets` again.",
+        "The package index that pip uses here has no {name}, or cannot be reached. Check the connection or use another index "
+        "(PIP_INDEX_URL), then run `dvlatent assets` again.",
     ),
 ]
 
@@ -129,6 +136,7 @@ def _follow(pip: subprocess.Popen[str], progress: Progress, label: str) -> str:
             continue
         said.append(line)
         phase = next((words for start, words in PHASES.items() if line.strip().startswith(start)), phase)
+        progress(f"{label}: {phase}", False)
 
 
 def _end(pip: subprocess.Popen[str]) -> None:
@@ -148,5 +156,6 @@ def _in_words(requirement: str, said: str, home: Path) -> AssetError:
         if re.search(pattern, said, re.IGNORECASE):
             return kind(words.format(name=name, home=home, free=free))
     log.write_text(said, encoding="utf-8")
-    last = next((line.strip() for line in reversed(said.splitlines()) if "error" in line.lower()), "it gave no reason")
+    spoken = [line.strip() for line in said.splitlines() if line.strip()] or ["it gave no reason"]
+    last = next((line for line in reversed(spoken) if "error" in line.lower()), spoken[-1])
     return AssetError(f"pip could not install {name}: {last} (all it said: {log}). Mend that, then run `dvlatent assets` again.")
