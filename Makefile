@@ -17,7 +17,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 course: $(READY) assets  ## everything from nothing: install, download, run every notebook, write pages to build/course/
-	$(PY) notebooks/build.py html
+	$(PY) notebooks/build.py html $(NAMES)
 
 lab: $(READY) assets  ## open JupyterLab on the first notebook
 	$(PY) -m jupyter lab notebooks/00_start_here.ipynb

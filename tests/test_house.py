@@ -130,7 +130,8 @@ def test_no_module_imports_the_front_door():
 
 
 def test_import_stays_light():
-    code = "import sys, torch, numpy; before = set(sys.modules); import dvlatent; dvlatent.load; print(*set(sys.modules) - before)"
+    use_all = "import dvlatent; [getattr(dvlatent, name) for name in dvlatent.__all__]"
+    code = f"import sys, torch, numpy; before = set(sys.modules); {use_all}; print(*set(sys.modules) - before)"
     added = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
     heavy = set("matplotlib onnxruntime sklearn skimage openvino imageio PIL scipy IPython ipywidgets dlib".split())
     assert "dvlatent" in added
@@ -193,7 +194,8 @@ def test_readme_lists_the_notebooks():
 def test_readme_code_runs_as_it_stands(tmp_path):
     code = code_block("README.md", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert any(tmp_path.glob("*.jpg")) or any(tmp_path.glob("*.png")), "README's lines leave a picture"
 
@@ -223,6 +225,7 @@ def test_one_version_everywhere():
     version = PROJECT["version"]
     assert re.search(rf"^## \[?{re.escape(version)}\]?", read("CHANGELOG.md"), re.MULTILINE), f"CHANGELOG has no section {version}"
     assert str(yaml.safe_load(read("CITATION.cff"))["version"]) == version
+    assert f'__version__ = "{version}"' in read("dvlatent/__init__.py")
 
 
 def test_models_md_names_every_weight_and_every_asset_package():

@@ -93,7 +93,7 @@ def test_a_face_appears_offline(offline):
 def test_assets_have_nothing_to_do_offline(offline):
     done = offline(sys.executable, "-m", "dvlatent.cli", "assets")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip(), "says in words that all is there"
+    assert (done.stdout + done.stderr).strip(), "says in words that all is there"
 
 
 def test_a_notebook_cell_runs_offline(offline):
