@@ -1,0 +1,130 @@
+"""notebooks/build.py: lessons are run whole or not written, pages work offline, one setting moves every badge."""
+
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+sys.path.insert(0, str(NOTEBOOKS))
+
+import build  # noqa: E402
+import rules  # noqa: E402
+
+LESSON = """\
+# %% [markdown]
+# # 42 · What is an answer?
+#
+# [![Open in Colab](https://example.org/badge.svg)](https://colab.research.google.com/github/ada/face/blob/main/notebooks/42_answers.ipynb)
+#
+# **Question:** is *this*
+# an answer?
+#
+# **Time:** 2 s
+
+# %% tags=["setup"]
+SETUP
+
+# %%
+from IPython.display import display
+
+display({"image/png": b"abc", "text/plain": "a red square"}, metadata={"image/png": {"alt": 'a "red" square', "width": 300}}, raw=True)
+display({"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}, raw=True)
+
+# %% [markdown]
+# [Next](43_more.ipynb#top)
+#
+# <details><summary>Solution</summary>
+#
+# ```python
+# answer = 42
+# ```
+# </details>
+
+# %%
+1 + 1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "repository.txt").write_text("ada/face\n")
+    (tmp_path / "src" / "42_answers.py").write_text(LESSON.replace("SETUP", rules.SETUP.format(repo="ada/face")))
+    return tmp_path
+
+
+def spoil(folder, name="42_answers"):
+    source = folder / "src" / f"{name}.py"
+    source.write_text((folder / "src" / "42_answers.py").read_text() + "\n# %%\nfirst = 1\nraise KeyError('lost')\n")
+
+
+def test_a_lesson_is_run_and_written_without_what_changes_from_run_to_run(folder, capsys):
+    build.execute([], folder)
+    first = (folder / "42_answers.ipynb").read_bytes()
+    notebook = nbformat.read(folder / "42_answers.ipynb", 4)
+    assert [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"] == [1, 2, 3]
+    assert notebook.cells[-1].outputs[0].data["text/plain"] == "2"
+    assert notebook.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    assert re.search(r"42_answers +\d+ s, 0\.\d GB at most, 0\.0 MB", capsys.readouterr().out)
+    build.execute(["42"], folder)
+    assert (folder / "42_answers.ipynb").read_bytes() == first
+
+
+def test_a_lesson_that_fails_is_not_written_and_says_where(folder, capsys):
+    (folder / "42_answers.ipynb").write_text("as before")
+    spoil(folder)
+    assert build.execute([], folder) == 1
+    said = capsys.readouterr().out
+    assert (folder / "42_answers.ipynb").read_text() == "as before"
+    assert "FAILED and not written: cell 6 failed, it begins with 'first = 1'" in said and "KeyError: 'lost'" in said
+
+
+def test_a_dead_kernel_is_a_failure_in_words():
+    result = build.run(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import os; os._exit(1)")]))
+    assert "cell 1 failed" in result.failure and "died" in result.failure.lower()
+
+
+def test_pages_work_offline_and_keep_alt_text(folder, capsys):
+    spoil(folder, "43_more")
+    assert build.html([], folder / "out", folder) == 1
+    page, index = ((folder / "out" / name).read_text() for name in ("42_answers.html", "index.html"))
+    assert not re.search(r"""<script|<link|@import|(src|srcset)=["'](?!data:)|url\(""", page + index)
+    assert 'alt="a &#34;red&#34; square"' in page and "width=300" in page
+    assert "something to move here" in page and "model_id" not in page
+    assert 'href="43_more.html#top"' in page and "Next →" in page
+    details = page[page.index("<details>") : page.index("</details>")]
+    assert "<summary>Solution</summary>" in details and "42" in details
+    assert "<td>is this an answer?</td>" in index and "stopped" in index
+    assert "This lesson stopped: cell 6 failed" in (folder / "out" / "43_more.html").read_text()
+    assert "1 of 2 lessons ran. Open" in capsys.readouterr().out
+
+
+def test_badges_move_every_badge_and_setup_cell_and_keep_outputs(folder, capsys):
+    build.execute([], folder)
+    before = nbformat.read(folder / "42_answers.ipynb", 4)
+    build.badges("grace/course", folder)
+    after = nbformat.read(folder / "42_answers.ipynb", 4)
+    assert rules.repository(folder) == "grace/course"
+    assert "ada/face" not in (folder / "42_answers.ipynb").read_text() + (folder / "src" / "42_answers.py").read_text()
+    assert after.cells[1].source == rules.SETUP.format(repo="grace/course")
+    assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in before.cells]
+    assert [cell.id for cell in after.cells] == [cell.id for cell in build.read(folder / "src" / "42_answers.py").cells]
+    build.badges("ada/face", folder)
+    assert nbformat.read(folder / "42_answers.ipynb", 4) == before
+
+
+@pytest.mark.parametrize("repo", ["dvlatent", "https://github.com/ada/face", "ada/fa ce"])
+def test_badges_refuse_what_is_no_repository(folder, repo):
+    with pytest.raises(SystemExit, match="give OWNER/NAME"):
+        build.badges(repo, folder)
+
+
+def test_an_unknown_lesson_is_refused_with_the_known_ones(folder):
+    with pytest.raises(SystemExit, match=r"no lesson is called 77; there are: 42_answers\."):
+        build.execute(["77"], folder)
