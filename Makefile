@@ -61,7 +61,7 @@ pins: $(READY)  ## write constraints.txt from what is installed now (after an up
 
 clean:  ## remove what make wrote, except .venv and the downloads
 	rm -rf build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find dvlatent notebooks tests benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # torch comes first and alone, at its pinned version: a machine that has its own build of it (CPU or CUDA) takes that one.
 $(READY): pyproject.toml constraints.txt
