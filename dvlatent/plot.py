@@ -219,8 +219,12 @@ def _worded(alt: str) -> str:
 
 def _display(data: dict, kind: str, width: int) -> None:
     """Hand the picture to the notebook; outside a notebook say its alt text."""
-    from IPython.display import display  # only notebooks need it
+    from IPython import get_ipython  # only notebooks need it
+    from IPython.display import display
 
+    if get_ipython() is None:
+        print(f"[picture: {data['text/plain']}]")
+        return
     display(data, metadata={f"image/{kind}": {"alt": data["text/plain"], "width": width}}, raw=True)
 
 
