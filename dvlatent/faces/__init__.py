@@ -1,0 +1,1 @@
+"""Photos of people: what the house needs to look at a face."""
