@@ -60,7 +60,7 @@ class Place:
     def __init__(self, folder: Path):
         self.wheels, self.requirements, self.home = folder / "wheels", folder / "assets.txt", folder / "home"
         self.wheels.mkdir()
-        self.alpha = wheel(self.wheels, "alpha", "1.0", {ALPHA: b"1" * 1000, "alpha/tool.so": b"code", "alpha/readme.md": b"text"})
+        self.alpha = wheel(self.wheels, "alpha", "1.0", {ALPHA: b"1" * 1000, "alpha/tool.so": b"code", "alpha/license.py": b"code"})
         self.beta = wheel(self.wheels, "beta", "1.0", {BETA: b"2" * 2000, "beta/models/notices/two.md": b"whose it is"})
         self.write(self.alpha, self.beta)
 
@@ -135,8 +135,8 @@ def one_sentence(said: str) -> str:
     return said.strip().splitlines()[-1]
 
 
-def is_whole(place: Place) -> bool:
-    return not store.damaged() and store.installed() and place.leftovers() in ([], ["assets.log"])
+def is_whole(place: Place, *besides: str) -> bool:
+    return not store.damaged() and store.installed() and place.leftovers() == list(besides)
 
 
 # The usual way
@@ -215,8 +215,10 @@ def test_a_hostile_manifest_leads_nowhere(whole, unzip):
     manifest = store._read_manifest()
     manifest["old==1 --hash=sha256:0"] = {"../secret": {"size": 9, "sha256": ""}}
     store._write_manifest(manifest)
-    store.install()
+    (whole.home / "assets" / BETA).unlink()
+    store.install()  # repairs, and forgets the package that is not on the list
     assert (whole.home / "secret").exists()
+    assert is_whole(whole, "secret")
 
 
 # Damage found later
@@ -409,6 +411,27 @@ def test_wherever_it_dies_the_next_run_repairs(place, unzip, monkeypatch, fault)
         else:
             break
     assert next(steps) >= 9  # seven files and a manifest for each package
+
+
+@pytest.mark.parametrize("last", range(1, 5))
+def test_a_change_that_dies_never_passes_the_old_file_off_as_the_new(whole, unzip, monkeypatch, last):
+    whole.write(whole.alpha, wheel(whole.wheels, "beta", "2.0", {BETA: b"3" * 2000}))  # as long as the old one
+    move, moved = os.replace, []
+
+    def dying(source, target):
+        moved.append(target)
+        if len(moved) == last:
+            raise KeyboardInterrupt
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", dying)
+    with pytest.raises(KeyboardInterrupt):
+        store.install()
+    with pytest.raises(AssetMissing):
+        store.asset_path(BETA)
+    store.install()
+    assert store.asset_path(BETA).read_bytes() == b"3" * 2000
+    assert is_whole(whole)
 
 
 # Folders that cannot be written

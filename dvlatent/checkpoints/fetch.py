@@ -41,7 +41,7 @@ FAILURES: list[tuple[str, type[AssetError], str]] = [
     (
         r"\[Errno (28|122)\]|No space left|WinError 112",
         AssetError,
-        "The disk is full: {name} could not be unpacked in {home}, which has {free} MB free; about 600 MB are needed while the packages "
+        "The disk is full: {name} could not be unpacked in {home}, which has {free} MB free; about 700 MB are needed while the packages "
         "are installed, a third of it afterwards. Make room or set DVLATENT_HOME to a larger disk, then run `dvlatent assets` again: "
         "what is complete is kept.",
     ),

@@ -104,7 +104,7 @@ def install(progress: Progress | None = None, requirements: Path | None = None, 
                     _install_one(line, progress, f"{name_of(line)} ({number} of {len(lines)})", pip_args)
             _forget_all_but(lines)
     files = [entry for line in lines for entry in _read_manifest()[line].values()]
-    progress(f"Weights and data are complete: {len(files)} files, {_megabytes(files)} MB in {folder}", True)
+    progress(f"Weights and data are complete: {len(files)} files, {_megabytes(files)} MB (`dvlatent assets --where` prints the folder)", True)
     return folder
 
 
@@ -206,7 +206,7 @@ def _errors_in_words(requirements: Path | None) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise AssetError(
-                f"The disk is full: {home()} needs about 600 MB while packages are installed, a third of it afterwards. Make room or set "
+                f"The disk is full: {home()} needs about 700 MB while packages are installed, a third of it afterwards. Make room or set "
                 "DVLATENT_HOME to a larger disk, then run `dvlatent assets` again: what is complete is kept."
             ) from error
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY):
