@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dvlatent.errors import CheckpointError
 from dvlatent.latents import broadcast, mix, truncate
 from dvlatent.nets.mobile_stylegan import MobileStyleGAN
 from dvlatent.nets.preview import PreviewHead
@@ -28,7 +29,8 @@ class PreviewConfig:
 
     faces: int = 2500  # rendered once, then looked at many times
     steps: int = 12000  # optimiser steps
-    batch: int = 4  # faces in a step
+    batch: int = 8  # faces in a step
+    crop: int = 32  # side of the square of features that a step sees of each face, of 64
     rate: float = 2e-3  # Adam's learning rate at its highest
     width: int = 80  # channels of the head
     rank: int = 64  # numbers in which the head reads the finer w's
@@ -65,34 +67,57 @@ def small(image: Image) -> Image:
     return F.interpolate(image.clamp(-1, 1), size=(256, 256), mode="area")
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Faces rendered for training: what the head is given and what it should make of it."""
+
+    features: np.ndarray  # [faces, 64, 64, 512] float16, on disk
+    pictures: np.ndarray  # [faces, 256, 256, 3] float16, on disk
+    done: int  # how many are rendered
+
+
 @torch.no_grad()
-def render_pool(generator: MobileStyleGAN, path: Path, config: PreviewConfig) -> Iterator[int]:
-    """Render the training faces into a .npy of float16 [faces, 3, 256, 256]; yields how many are done, and resumes."""
-    shape = (config.faces, 3, 256, 256)
-    pool = np.lib.format.open_memmap(path, mode="r+" if path.exists() else "w+", dtype=np.float16, shape=None if path.exists() else shape)
+def render_pool(generator: MobileStyleGAN, folder: Path, config: PreviewConfig) -> Iterator[Pool]:
+    """Render the training faces into two .npy files (4.6 MB a face); yields the pool as it grows, and resumes."""
+    shapes = {"features": (config.faces, 64, 64, 512), "pictures": (config.faces, 256, 256, 3)}
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, shape in shapes.items():
+        path = folder / f"{name}.npy"
+        if not path.exists():
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+        files[name] = np.lib.format.open_memmap(path, mode="r+")
+        if files[name].shape != shape:
+            raise CheckpointError(f"{path} holds {files[name].shape} numbers; {shape} were needed. Delete it, or ask for as many faces.")
     for face in range(config.faces):
-        if not pool[face, :, 128, 128].any():  # not rendered yet
-            pool[face] = small(generator.synthesis(training_ws(generator, face, config)))[0].numpy()
-        yield face + 1
+        if not files["pictures"][face, 128].any():  # not rendered yet
+            ws = training_ws(generator, face, config)
+            files["features"][face] = generator.features(ws, PreviewHead.blocks)[0].permute(1, 2, 0).numpy()
+            files["pictures"][face] = small(generator.synthesis(ws))[0].permute(1, 2, 0).numpy()
+        yield Pool(files["features"], files["pictures"], face + 1)
 
 
-def train_preview(generator: MobileStyleGAN, pool: np.ndarray, config: PreviewConfig) -> Iterator[PreviewStep]:
-    """Fit a head to the pool of `render_pool`; stop whenever you like, the yielded head is ready to use."""
+def train_preview(generator: MobileStyleGAN, pool: Pool, config: PreviewConfig) -> Iterator[PreviewStep]:
+    """Fit a head to the pool of `render_pool`; stop whenever you like, the yielded head is ready to use.
+
+    Each face of a step is a random quarter of it, so that a step sees more faces.
+    """
     torch.manual_seed(config.seed)
     head = PreviewHead(config.width, config.rank).to(memory_format=torch.channels_last)
     average = PreviewHead(config.width, config.rank)
     average.load_state_dict(head.state_dict())
     adam = torch.optim.Adam(head.parameters(), lr=config.rate, betas=(0.9, 0.99))
     dice = np.random.RandomState(config.seed)
+    with torch.no_grad():
+        ws_of = torch.cat([training_ws(generator, face, config) for face in range(pool.done)])
     for index in range(config.steps):
         warm, left = min(1.0, (index + 1) / 200), 1 - index / config.steps
         adam.param_groups[0]["lr"] = config.rate * warm * (0.5 - 0.5 * math.cos(math.pi * left))
-        faces = dice.randint(0, len(pool), config.batch)
-        with torch.no_grad():
-            ws = torch.cat([training_ws(generator, int(face), config) for face in faces])
-            features = generator.features(ws, blocks=head.blocks)
-        target = torch.from_numpy(pool[faces].astype(np.float32))
-        error = (head(features, ws) - target).square().mean(dim=(1, 2, 3))  # [batch]
+        faces = dice.randint(0, pool.done, config.batch)
+        corners = dice.randint(0, 64 - config.crop + 1, (config.batch, 2))
+        features = _crops(pool.features, faces, corners, config.crop)
+        target = _crops(pool.pictures, faces, 4 * corners, 4 * config.crop)
+        error = (head(features, ws_of[faces]) - target).square()[:, :, 8:-8, 8:-8].mean(dim=(1, 2, 3))  # [batch], not the cut edges
         adam.zero_grad()
         error.log().mean().backward()  # the logarithm is decibels: an easy face counts as much as a hard one
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -101,7 +126,13 @@ def train_preview(generator: MobileStyleGAN, pool: np.ndarray, config: PreviewCo
             keep = min(0.999, (index + 1) / (index + 10))
             for mine, latest in zip(average.parameters(), head.parameters(), strict=True):
                 mine.lerp_(latest, 1 - keep)
-        yield PreviewStep(index, psnr_db(error), average)
+        yield PreviewStep(index, psnr_db(error.detach()), average)
+
+
+def _crops(pool: np.ndarray, faces: np.ndarray, corners: np.ndarray, size: int) -> Tensor:
+    """[batch, channel, size, size], channels last, one square from each face."""
+    squares = [pool[face, y : y + size, x : x + size] for face, (y, x) in zip(faces, corners, strict=True)]
+    return torch.from_numpy(np.stack(squares).astype(np.float32)).permute(0, 3, 1, 2)
 
 
 def psnr_db(error: Tensor) -> float:

@@ -220,7 +220,7 @@ class _InverseHaar(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> Tensor:
         batch, channels, height, width = grad.shape
         pixels = grad.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2, channels)
-        (a, b), (c, d) = ((pixels[:, :, row, :, column] for column in (0, 1)) for row in (0, 1))
+        (a, b), (c, d) = [[pixels[:, :, row, :, column] for column in (0, 1)] for row in (0, 1)]
         top, bottom, top_change, bottom_change = a + b, c + d, a - b, c - d
         bands = (top + bottom, top - bottom, top_change + bottom_change, top_change - bottom_change)
         return torch.cat(bands, dim=-1).permute(0, 3, 1, 2)

@@ -65,7 +65,7 @@ class Distance(nn.Module):
         seen = self.network.turned(image)
         return tuple(_unit(seen[stage]) for stage in self.stages)
 
-    def forward(self, a: Image | Features, b: Image | Features) -> Float[Tensor, " batch"]:
+    def forward(self, a: Image | Features, b: Float[Tensor, "_ 3 _ _"] | Features) -> Float[Tensor, " _"]:
         """The distance of each pair; one picture (or its features) on either side is compared with all of the other's."""
         sides = [side if isinstance(side, tuple) else self.features(side) for side in (a, b)]
         shapes = [[list(feature.shape) for feature in side] for side in sides]
