@@ -1,0 +1,65 @@
+"""The morph slider without a browser: its frames, its words, and what it refuses. In a real JupyterLab: test_lab.py."""
+
+import io
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from dvlatent.errors import ShapeError
+from dvlatent.widgets.morph import render, slider
+
+
+class Hue:
+    z_dim, w_dim, num_layers, resolution, w_mean = 3, 3, 2, 32, torch.zeros(3)
+    mapping = staticmethod(lambda z: z)
+    synthesis = staticmethod(lambda ws: ws.mean(1)[:, :, None, None].expand(-1, -1, 32, 32))
+
+
+class WithPreview(Hue):
+    preview = staticmethod(lambda ws: torch.ones(len(ws), 3, 16, 16))
+
+
+A, B = torch.tensor([-1.0, -1, -1]), torch.tensor([1.0, 1, 1])
+
+
+def colour(picture):
+    return np.asarray(Pillow.open(io.BytesIO(picture))).reshape(-1, 3).mean(0)
+
+
+def test_the_frames_go_evenly_from_one_face_to_the_other():
+    grey = [colour(picture).mean() for picture in render(Hue(), A, B, frames=5)]
+    np.testing.assert_allclose(grey, [0, 64, 128, 191, 255], atol=1.5)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 2, 3)])
+def test_a_face_may_be_w_or_ws(shape):
+    pictures = list(render(Hue(), A.expand(shape), B.expand(shape), frames=2))
+    assert colour(pictures[0]).mean() < 2 and colour(pictures[1]).mean() > 253
+
+
+def test_a_preview_is_used_where_there_is_one_and_large_faces_shrink():
+    assert Pillow.open(io.BytesIO(next(render(WithPreview(), A, B)))).size == (16, 16)
+    assert Pillow.open(io.BytesIO(next(render(Hue(), A, B, size_px=8)))).size == (8, 8)
+
+
+@pytest.mark.parametrize("latent", [torch.zeros(2, 3), torch.zeros(4), torch.zeros(1, 3, 3), torch.zeros(2, 2, 3)])
+def test_what_is_not_one_face_is_refused(latent):
+    with pytest.raises(ShapeError, match="from one face to one other"):
+        render(Hue(), A, latent)
+
+
+def test_one_frame_is_no_morph():
+    with pytest.raises(ShapeError, match="at least two frames"):
+        render(Hue(), A, B, frames=1)
+
+
+def test_moving_the_slider_swaps_the_picture_and_the_words():
+    pictures = list(render(Hue(), A, B, frames=5))
+    picture, dial, words = slider(pictures, names=("Ada", "Grace")).children
+    assert isinstance(dial, ipywidgets.IntSlider) and dial.description == "Ada to Grace" and (dial.min, dial.max) == (0, 4)
+    for place, told in [(4, "This is Grace."), (1, "25% of the way from Ada to Grace."), (0, "This is Ada.")]:
+        dial.value = place
+        assert bytes(picture.value) == pictures[place] and words.value == told
