@@ -6,7 +6,9 @@ An Edit moves *by*; `direction.place(ws, at=...)` moves *to*.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
+from typing import SupportsFloat
 
 import torch
 from jaxtyping import Float
@@ -15,6 +17,8 @@ from torch import Tensor
 from dvlatent.errors import DirectionMismatch, ShapeError
 from dvlatent.types import Generator, Ws, fingerprint
 
+Amount = float | Float[Tensor, "*batch"]
+Moved = Float[Tensor, "_ layer w"]
 
 @dataclass(frozen=True, eq=False)
 class Direction:
@@ -36,24 +40,34 @@ class Direction:
                 f"direction '{self.name}' needs one vector of length 1; this has shape {list(self.vector.shape)} and length "
                 f"{length:.4g}. Divide it by its length first."
             )
-        if not (self.step > 0 and torch.isfinite(self.vector).all()):
-            raise ShapeError(f"direction '{self.name}' needs a positive step and finite numbers; its step is {self.step}.")
+        if not (0 < self.step < math.inf and math.isfinite(self.boundary)):
+            raise ShapeError(
+                f"direction '{self.name}' needs a positive step and a finite boundary; they are {self.step} and {self.boundary}. "
+                "Measure both on a population that varies along it."
+            )
+        if self.layers is not None and min(self.layers, default=-1) < 0:
+            raise ShapeError(f"direction '{self.name}' moves layers {self.layers}; give numbers from 0, or None for all layers.")
 
     def coordinate(self, ws: Ws) -> Float[Tensor, " batch"]:
         """How far each face is along this direction, in steps from the boundary (mean over the edited layers)."""
         along = ws[:, self._layers(ws)].mean(dim=1) @ self.vector.to(ws)  # [batch]
         return (along - self.boundary) / self.step
 
-    def move(self, ws: Ws, amount: float | Float[Tensor, " batch"]) -> Ws:
-        """Move every face by `amount` steps; one number, or one per face."""
+    def move(self, ws: Ws, amount: Amount) -> Moved:
+        """Move every face by `amount` steps; one number, one per face, or a row of numbers for a single face."""
         amount = torch.as_tensor(amount, dtype=ws.dtype, device=ws.device).reshape(-1, 1, 1)  # [batch or 1, 1, 1]
+        if len({1, len(amount), len(ws)}) > 2:
+            raise ShapeError(f"move takes one amount, or one per face, not {len(amount)} for {len(ws)} faces. Take one face, ws[:1].")
         chosen = torch.zeros(ws.shape[1], 1, dtype=ws.dtype, device=ws.device)
         chosen[self._layers(ws)] = 1
         return ws + amount * self.step * chosen * self.vector.to(ws)
 
-    def place(self, ws: Ws, *, at: float | Float[Tensor, " batch"]) -> Ws:
+    def place(self, ws: Ws, *, at: Amount) -> Moved:
         """Move every face *to* coordinate `at`, wherever it was: the perpendicular part of w is kept."""
-        return self.move(ws, torch.as_tensor(at, dtype=ws.dtype, device=ws.device) - self.coordinate(ws))
+        at = torch.as_tensor(at, dtype=ws.dtype, device=ws.device)
+        if len({1, at.numel(), len(ws)}) > 2:
+            raise ShapeError(f"place takes one coordinate, or one per face, not {at.numel()} for {len(ws)} faces. Take one face, ws[:1].")
+        return self.move(ws, at - self.coordinate(ws))
 
     def without(self, *others: Direction) -> Direction:
         """This direction with what it shares with others projected out (Shen et al. 2020, section 3.3).
@@ -63,11 +77,17 @@ class Direction:
         """
         for other in others:
             self._check_kin(other)
-        basis = torch.linalg.qr(torch.stack([other.vector.double() for other in others], dim=1)).Q  # [w, others]
-        rest = self.vector.double() - basis @ (basis.T @ self.vector.double())
+        if not others:
+            return self
+        vector = self.vector.double()
+        basis, sizes, _ = torch.linalg.svd(torch.stack([other.vector.to(vector) for other in others], dim=1), full_matrices=False)
+        basis = basis[:, sizes > 1e-6]  # [w, rank]: others that repeat each other count once
+        rest = vector - basis @ (basis.T @ vector)
+        names = ", ".join(other.name for other in others)
         if rest.norm() < 1e-6:
-            raise DirectionMismatch(f"nothing of '{self.name}' is left without {', '.join(o.name for o in others)}: they are the same line.")
-        found_by = {**self.found_by, "without": ", ".join(other.name for other in others)}
+            raise DirectionMismatch(f"nothing of '{self.name}' is left without {names}: it lies in what they span. Leave one of them out.")
+        before = f"{self.found_by['without']}; then " if "without" in self.found_by else ""
+        found_by = {**self.found_by, "without": before + names}
         return replace(self, vector=(rest / rest.norm()).to(self.vector), boundary=0.0, found_by=found_by)
 
     def check(self, generator: Generator) -> None:
@@ -81,7 +101,7 @@ class Direction:
 
     def _layers(self, ws: Ws) -> list[int]:
         if ws.ndim != 3:
-            raise ShapeError(f"a direction moves ws, [batch, layer, w]; this has shape {list(ws.shape)}. Use broadcast(w, num_layers) first.")
+            raise ShapeError(f"a direction moves ws, [batch, layer, w]; this is {list(ws.shape)}. Use broadcast(w, num_layers) first.")
         if ws.shape[-1] != len(self.vector):
             raise DirectionMismatch(
                 f"'{self.name}' lives in a {len(self.vector)}-number W, these ws have {ws.shape[-1]}. "
@@ -93,10 +113,11 @@ class Direction:
         return list(layers)
 
     def _check_kin(self, other: Direction) -> None:
-        if len(other.vector) != len(self.vector) or None not in (self.generator, other.generator) and self.generator != other.generator:
+        foreign = None not in (self.generator, other.generator) and self.generator != other.generator
+        if foreign or len(other.vector) != len(self.vector):
             raise DirectionMismatch(f"'{self.name}' and '{other.name}' were found on different generators; find both on one.")
 
-    def __mul__(self, amount: float) -> Edit:
+    def __mul__(self, amount: SupportsFloat) -> Edit:
         return Edit(((float(amount), self),))
 
     __rmul__ = __mul__
@@ -129,8 +150,8 @@ class Edit:
     def __sub__(self, other: Direction | Edit) -> Edit:
         return self + -1.0 * other
 
-    def __mul__(self, factor: float) -> Edit:
-        return Edit(tuple((factor * amount, direction) for amount, direction in self.terms))
+    def __mul__(self, factor: SupportsFloat) -> Edit:
+        return Edit(tuple((float(factor) * amount, direction) for amount, direction in self.terms))
 
     __rmul__ = __mul__
 

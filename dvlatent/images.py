@@ -5,6 +5,7 @@ Everything that cannot be read or written is refused as ImageError, every tensor
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import subprocess
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ COLOURS = "scale=out_color_matrix=bt709:out_range=tv,setparams=colorspace=bt709:
 H264 = ("-vf", COLOURS, "-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-movflags", "+faststart")  # what browsers play
 
 
-def read(path: str | os.PathLike[str] | BinaryIO, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "1 3 height width"]:
+def read(path: str | os.PathLike[str] | io.IOBase, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "1 3 height width"]:
     """A picture file (or an open binary one) as [1, 3, height, width], float32 in [-1, 1], upright, first frame only.
 
     Grey becomes three equal channels, transparent becomes white, 16 bits keep their precision.
@@ -129,7 +130,7 @@ def grid(image: Image, columns: int | None = None, gap_px: int = 4) -> Float[Ten
     return sheet
 
 
-def resize(image: Image, size_px: int | tuple[int, int]) -> Float[Tensor, "batch channel new_height new_width"]:
+def resize(image: Image, size_px: int | np.integer | tuple[int, int]) -> Float[Tensor, "batch channel new_height new_width"]:
     """Another size, differentiable; no number leaves the range the picture had.
 
     `size_px` is (height, width), or the longer side alone with the proportions kept. Shrinking by whole factors averages
@@ -138,9 +139,9 @@ def resize(image: Image, size_px: int | tuple[int, int]) -> Float[Tensor, "batch
     if image.ndim != 4 or 0 in image.shape:
         raise ShapeError(f"resize takes pictures, [batch, channel, height, width]; this has shape {list(image.shape)}.")
     height, width = old = tuple(image.shape[2:])
-    if min(np.ravel(size_px), default=0) < 1 or np.size(size_px) > 2:
+    if np.shape(size_px) not in ((), (2,)) or np.min(size_px) < 1:
         raise ShapeError(f"a size is one number of pixels, or (height, width), at least 1; this is {size_px}. Say resize(image, 256).")
-    new = tuple(max(1, round(side * size_px / max(old))) for side in old) if np.ndim(size_px) == 0 else tuple(size_px)
+    new = tuple(size_px) if np.ndim(size_px) else tuple(max(1, round(side * size_px / max(old))) for side in old)
     if new == old:
         return image
     if height % new[0] == 0 and width % new[1] == 0:

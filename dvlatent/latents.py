@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -12,6 +14,11 @@ from dvlatent.errors import ShapeError
 from dvlatent.types import W, Ws
 
 Latent = Float[Tensor, "batch *rest"]  # z, w or ws
+Either = Float[Tensor, "#batch *rest"]  # as many as the other one, or one for all of them
+EitherWs = Float[Tensor, "#batch layer w"]
+Way = Float[Tensor, "_ *rest"]  # one for every step of the way
+Amount = float | Float[Tensor, "*step"]  # how far along it, 0 to 1
+Layers = str | SupportsIndex | Iterable[SupportsIndex]  # coarse, middle, fine, all, one number or several
 
 
 def broadcast(w: W, num_layers: int) -> Ws:
@@ -21,16 +28,16 @@ def broadcast(w: W, num_layers: int) -> Ws:
     return w.unsqueeze(1).expand(-1, num_layers, -1)
 
 
-def lerp(a: Latent, b: Latent, t: float | Float[Tensor, " step"]) -> Latent:
+def lerp(a: Either, b: Either, t: Amount) -> Way:
     """The straight line from a (t = 0) to b (t = 1); t outside 0 ... 1 extrapolates. The line to use in W.
 
-    A row of t gives one latent per t, and a and b must then be one latent each.
+    A row of t gives one latent per t: a and b are then one latent each, or as many as t, taken in pairs.
     """
     t = _column(t, a, b)
     return a + t * (b - a)
 
 
-def slerp(a: Latent, b: Latent, t: float | Float[Tensor, " step"]) -> Latent:
+def slerp(a: Either, b: Either, t: Amount) -> Way:
     """The arc from a to b at constant speed (Shoemake 1985); lengths change evenly. The path to use in Z.
 
     Normal vectors of many numbers lie near a sphere; the straight line cuts through its empty inside.
@@ -39,16 +46,17 @@ def slerp(a: Latent, b: Latent, t: float | Float[Tensor, " step"]) -> Latent:
     t = _column(t, a, b)
     length_a, length_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
     unit_a, unit_b = a / length_a.clamp_min(1e-12), b / length_b.clamp_min(1e-12)
-    cosine = (unit_a * unit_b).sum(-1, keepdim=True).clamp(-1, 1)
-    angle = torch.acos(cosine)
-    sine = torch.sin(angle)
-    arc = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / sine.clamp_min(1e-12)
+    # The angle from both diagonals: acos of a dot product loses half the digits near 0 and 180 degrees, and its gradient is infinite there.
+    across, along = (unit_a - unit_b).norm(dim=-1, keepdim=True), (unit_a + unit_b).norm(dim=-1, keepdim=True)
+    straight = (across * along < 2e-4) | (length_a < 1e-12) | (length_b < 1e-12)  # across * along = 2 sin(angle)
+    across, along = across.masked_fill(straight, 1), along.masked_fill(straight, 1)  # harmless where the arc is not taken
+    angle = 2 * torch.atan2(across, along)
+    arc = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / torch.sin(angle)
     arc = arc * (length_a + t * (length_b - length_a))
-    straight = (sine < 1e-4) | (length_a < 1e-12) | (length_b < 1e-12)
     return torch.where(straight, a + t * (b - a), arc)
 
 
-def mean(latents: Latent, weights: Float[Tensor, " batch"] | None = None) -> Latent:
+def mean(latents: Latent, weights: Float[Tensor, " batch"] | None = None) -> Float[Tensor, "1 *rest"]:
     """The blend of several faces, as a batch of one: [batch, ...] -> [1, ...]. Weights are made to sum to one."""
     if len(latents) == 0:
         raise ShapeError("mean needs at least one latent; it was given none.")
@@ -65,10 +73,12 @@ def truncate(ws: Latent, *, toward: Float[Tensor, " w"], psi: float) -> Latent:
 
     psi = 1 changes nothing, psi = 0 gives the average face; 0.7 is the usual choice.
     """
+    if toward.shape != ws.shape[-1:]:
+        raise ShapeError(f"truncate pulls toward one w of {ws.shape[-1]} numbers; this is {list(toward.shape)}. Give generator.w_mean.")
     return toward + psi * (ws - toward)
 
 
-def layer_range(layers: str | int | Iterable[int], num_layers: int) -> tuple[int, ...]:
+def layer_range(layers: Layers, num_layers: int) -> tuple[int, ...]:
     """Layer numbers from a name (coarse, middle, fine, all), one number or several.
 
     Of the 16 layers of the face generator, 0-4 are coarse (pose, shape, hair), 5-8 middle (features),
@@ -80,22 +90,28 @@ def layer_range(layers: str | int | Iterable[int], num_layers: int) -> tuple[int
             raise ShapeError(f"there are no layers called '{layers}': say {', '.join(cuts)}, or give layer numbers.")
         start, stop = (round(cut * num_layers / 16) for cut in cuts[layers])
         return tuple(range(start, stop))
-    chosen = (layers,) if isinstance(layers, int) else tuple(layers)
-    if not all(0 <= layer < num_layers for layer in chosen):
+    chosen = (layers,) if isinstance(layers, Integral) else tuple(layers)
+    if not all(isinstance(layer, Integral) and 0 <= layer < num_layers for layer in chosen):
         raise ShapeError(f"layers {list(chosen)} do not fit a generator of {num_layers} layers: use 0 to {num_layers - 1}.")
-    return chosen
+    return tuple(int(layer) for layer in chosen)
 
 
-def mix(base: Ws, style: Ws, layers: str | int | Iterable[int]) -> Ws:
-    """Style mixing: `base`, with the named layers taken from `style` (Karras et al. 2019, section 3.1)."""
-    if base.ndim != 3 or base.shape[1:] != style.shape[1:]:
-        raise ShapeError(f"mix takes two ws of the same layers, [batch, layer, w]; these are {list(base.shape)} and {list(style.shape)}.")
+def mix(base: EitherWs, style: EitherWs, layers: Layers) -> Float[Tensor, "_ layer w"]:
+    """Style mixing: `base`, with the named layers taken from `style` (Karras et al. 2019, section 3.1).
+
+    Either of the two may be a single face for the whole batch of the other.
+    """
+    if base.ndim != 3 or base.shape[1:] != style.shape[1:] or len({1, len(base), len(style)}) > 2:
+        raise ShapeError(
+            f"mix takes two ws of the same layers, [batch, layer, w]; these are {list(base.shape)} and {list(style.shape)}. "
+            "Use broadcast(w, num_layers) first, and as many styles as bases, or one."
+        )
     chosen = torch.zeros(base.shape[1], 1, dtype=torch.bool, device=base.device)
     chosen[list(layer_range(layers, base.shape[1]))] = True
     return torch.where(chosen, style, base)
 
 
-def walk(stops: Latent, frames: int, *, loop: bool = False) -> Latent:
+def walk(stops: Float[Tensor, "stop *rest"], frames: int, *, loop: bool = False) -> Float[Tensor, "frame *rest"]:
     """A smooth journey through every stop: [stop, ...] -> [frames, ...] (Catmull and Rom 1974).
 
     Speed and direction change smoothly at the stops. With `loop`, the last frame leads back to the first, so that
@@ -120,7 +136,10 @@ def walk(stops: Latent, frames: int, *, loop: bool = False) -> Latent:
 
 def _column(t: float | Tensor, a: Tensor, b: Tensor) -> Tensor:
     """t, shaped to scale latents: one number for all, or one per step of the way from one a to one b."""
-    if a.shape[-1] != b.shape[-1] or a.ndim != b.ndim:
-        raise ShapeError(f"two latents of one kind are needed; these are {list(a.shape)} and {list(b.shape)}.")
     t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
+    if a.shape[1:] != b.shape[1:] or len({1, len(a), len(b), *t.shape}) > 2:
+        raise ShapeError(
+            f"two latents of one kind are needed, and one t, or as many as latents; these are {list(a.shape)} and {list(b.shape)}, "
+            f"t {list(t.shape)}. For a row of t give one latent each: lerp(a[:1], b[:1], t)."
+        )
     return t if t.ndim == 0 else t.view(-1, *[1] * (a.ndim - 1))

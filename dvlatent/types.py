@@ -55,6 +55,6 @@ def fingerprint(generator: Generator) -> str:
 
     Latents and directions carry it, so that one found on another generator is refused.
     """
-    sizes = (generator.z_dim, generator.w_dim, generator.num_layers, generator.resolution)
+    sizes = tuple(int(size) for size in (generator.z_dim, generator.w_dim, generator.num_layers, generator.resolution))
     mean = generator.w_mean.detach().cpu().float().numpy()
     return hashlib.sha256(repr(sizes).encode() + mean.astype("<f4").tobytes()).hexdigest()[:12]
