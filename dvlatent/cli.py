@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from dvlatent.errors import DvlatentError
 
@@ -54,7 +55,59 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--check", action="store_true", help="only compare every file with its hash; exit code 1 if one is wrong")
     what.add_argument("--where", action="store_true", help="only print the folder")
     assets.set_defaults(run=_assets, resume="What is complete is kept; run `dvlatent assets` again to go on from there.")
+
+    generate = commands.add_parser("generate", help="render faces from seeds")
+    several = "one seed or several: 85, 3,5,8 or 10-20 (default 85)"
+    generate.add_argument("--seed", type=_seeds, default=[85], metavar="N[-M][,...]", help=several)
+    generate.add_argument("--psi", type=float, default=0.7, help="truncation: 0 is the average face, 1 the whole variety (default 0.7)")
+    generate.add_argument("--out", type=Path, default=Path("face.png"), help="a .png, .jpg or .webp file; several seeds go side by side")
+    generate.set_defaults(run=_generate, resume="Nothing was written.")
+
+    train = commands.add_parser("train", help="train again what we ship")
+    train.add_argument("what", choices=["w-mean", "preview"], help="w-mean: the average w (seconds); preview: the quick look (two hours)")
+    train.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    train.add_argument("--faces", type=int, help="training faces; for w-mean, vectors")
+    train.add_argument("--steps", type=int, help="optimiser steps of the preview")
+    train.add_argument("--pool", type=Path, default=Path("build/preview"), help="folder for the rendered training faces, 4.6 MB each")
+    train.set_defaults(run=_train, resume="Rendered faces are kept in the --pool folder; the same command goes on from them.")
     return parser
+
+
+def _seeds(text: str) -> list[int]:
+    """"3,5,10-12" -> [3, 5, 10, 11, 12]."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    import torch
+    from tqdm import tqdm
+
+    from dvlatent import images
+    from dvlatent.checkpoints.registry import load
+    from dvlatent.latents import broadcast, truncate
+    from dvlatent.rng import normal
+
+    faces = load("faces")
+    ws = truncate(broadcast(faces.mapping(normal(arguments.seed, faces.z_dim)), faces.num_layers), toward=faces.w_mean, psi=arguments.psi)
+    pictures = [faces.synthesis(one) for one in tqdm(ws.split(1), unit="face", disable=len(ws) < 8)]
+    images.write(images.grid(torch.cat(pictures)) if len(pictures) > 1 else pictures[0], arguments.out)
+    print(f"{arguments.out}: seed {', '.join(map(str, arguments.seed))} at psi {arguments.psi:g}")
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from dvlatent.methods import ship
+
+    chosen = {name: value for name in ("faces", "steps") if (value := getattr(arguments, name)) is not None}
+    if arguments.what == "w-mean":
+        ship.ship_w_mean(arguments.out, **chosen)
+    else:
+        ship.ship_preview(arguments.out, arguments.pool, **chosen)
+    return 0
 
 
 def _assets(arguments: argparse.Namespace) -> int:

@@ -43,11 +43,12 @@ def test_w_mean_is_the_mean_of_mapped_dice(faces):
 
 
 def slow_synthesis(ws: torch.Tensor) -> torch.Tensor:
-    """The network written down plainly from the constants of the file: no strips, no reordered channels, a loop over pixels of a wavelet."""
+    """The network written down plainly from the constants of the file: no strips, no reordered channels, the wavelet pixel by pixel."""
     constants = read_constants(asset_path("random_face/data/SynthesisNetwork.xml"))
     named = {c.name: torch.from_numpy(c.value.astype(np.float32)) for c in constants if c.name.startswith("m.")}
     folded = iter(torch.from_numpy(c.value.copy()) for c in constants if c.name.startswith("Mul_") and c.name.endswith("_copy"))
-    noises = iter(torch.from_numpy(c.value.copy()) for c in constants if c.value.ndim == 4 and c.value.shape[0] == c.value.shape[1] == 1 < c.value.shape[2])
+    square = [c.value for c in constants if c.value.ndim == 4 and c.value.shape[0] == c.value.shape[1] == 1 < c.value.shape[2]]
+    noises = iter(torch.from_numpy(value.copy()) for value in square)
 
     def style(name, w):
         return (named[f"{name}.modulation.weight"] @ w + named[f"{name}.modulation.bias"].flatten())[None, :, None, None]

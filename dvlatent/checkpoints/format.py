@@ -22,7 +22,8 @@ def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, An
     """Write tensors and a description of plain numbers and strings; the file appears whole or not at all."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, {"description": json.dumps(description)})
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, part, {"description": json.dumps(description)})
     part.chmod(0o644)  # as any file one writes
     part.replace(path)
 
@@ -37,7 +38,7 @@ def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
         if path.stat().st_size > LIMIT_BYTES:
             raise CheckpointError(f"{path.name} has {path.stat().st_size:,} bytes; ours have at most {LIMIT_BYTES:,}.")
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
             description = json.loads((file.metadata() or {}).get("description", "{}"))
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as weights of ours (a .safetensors file): {error}. Was it cut short?") from error

@@ -45,7 +45,8 @@ def read_constants(xml: Path) -> list[Constant]:
         root = ElementTree.fromstring(text)
         data = np.memmap(blob, dtype=np.uint8, mode="r") if blob.stat().st_size else np.empty(0, np.uint8)
     except (OSError, ElementTree.ParseError) as error:
-        raise CheckpointError(f"{xml.name} with {blob.name} cannot be read as a network: {error}. Run `dvlatent assets` to repair it.") from error
+        problem = f"{xml.name} with {blob.name} cannot be read as a network: {error}. Run `dvlatent assets` to repair it."
+        raise CheckpointError(problem) from error
     if root.tag != "net" or root.get("version") != "10":
         raise CheckpointError(f"{xml.name} is <{root.tag}> of version {root.get('version')}; an OpenVINO IR of version 10 was needed.")
     return [_constant(layer, data, xml.name) for layer in root.iterfind("layers/layer[@type='Const']")]
@@ -60,8 +61,9 @@ def _constant(layer: ElementTree.Element, data: np.ndarray, file: str) -> Consta
         offset, size = int(attributes["offset"]), int(attributes["size"])
     except (AttributeError, KeyError, ValueError) as error:
         raise CheckpointError(f"constant '{name}' of {file} does not say where its numbers are ({error!r}).") from error
-    if min(shape, default=1) < 0 or size != math.prod(shape) * dtype.itemsize:
-        raise CheckpointError(f"constant '{name}' of {file} has {size} bytes, but its shape {list(shape)} needs {math.prod(shape) * dtype.itemsize}.")
+    needed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=1) < 0 or size != needed:
+        raise CheckpointError(f"constant '{name}' of {file} has {size} bytes, but its shape {list(shape)} needs {needed}.")
     if offset < 0 or offset + size > len(data):
         raise CheckpointError(
             f"constant '{name}' of {file} ends at byte {offset + size:,}, but the .bin has only {len(data):,}: it was cut short. "
@@ -76,7 +78,8 @@ def read_mobile_stylegan(folder: Path) -> MobileStyleGAN:
     Raises CheckpointError if a part is missing, has another shape, or holds numbers that are not finite.
     """
     generator = MobileStyleGAN()
-    state = _mapping_state(read_constants(folder / "MappingNetwork.xml")) | _synthesis_state(read_constants(folder / "SynthesisNetwork.xml"))
+    state = _mapping_state(read_constants(folder / "MappingNetwork.xml"))
+    state |= _synthesis_state(read_constants(folder / "SynthesisNetwork.xml"))
     for name, expected in generator.state_dict().items():
         if name == "w_mean" or name.startswith("preview_head"):
             continue

@@ -28,7 +28,8 @@ def load(name: str | Path) -> Any:
         return LOADERS[str(name)]()
     if Path(name).suffix == ".safetensors":
         return format.load_direction(name)
-    raise CheckpointError(f"there is nothing called '{name}': say one of {', '.join(LOADERS)}, or give the path of a direction (.safetensors).")
+    names = ", ".join(LOADERS)
+    raise CheckpointError(f"there is nothing called '{name}': say one of {names}, or give the path of a direction (.safetensors).")
 
 
 def _faces() -> Any:

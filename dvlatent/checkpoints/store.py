@@ -104,7 +104,8 @@ def install(progress: Progress | None = None, requirements: Path | None = None, 
                     _install_one(line, progress, f"{name_of(line)} ({number} of {len(lines)})", pip_args)
             _forget_all_but(lines)
     files = [entry for line in lines for entry in _read_manifest()[line].values()]
-    progress(f"Weights and data are complete: {len(files)} files, {_megabytes(files)} MB (`dvlatent assets --where` prints the folder)", True)
+    size = f"{len(files)} files, {_megabytes(files)} MB"
+    progress(f"Weights and data are complete: {size} (`dvlatent assets --where` prints the folder)", True)
     return folder
 
 

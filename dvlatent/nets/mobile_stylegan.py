@@ -161,7 +161,7 @@ class Block(nn.Module):
         faces = [
             in_strips(_block_rows, self._needs, x[n : n + 1], _of_face(tensors, n), self.size_px, FLOATS // widest) for n in range(len(x))
         ]
-        return torch.cat(faces) if faces else x.new_empty(0, 3 if last else self.conv2.weight.shape[0], *[self.size_px * (1 + bool(last))] * 2)
+        return torch.cat(faces) if faces else _block_rows(x, 0, self.size_px, tensors)  # none: an empty batch of the right shape
 
     def _needs(self, start: int, stop: int) -> tuple[int, int]:
         """Rows of the input that output rows [start, stop) depend on: two more on each side, at half the size."""

@@ -1,0 +1,81 @@
+"""Making what we ship again, by one command each: `dvlatent train w-mean` and `dvlatent train preview`."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dvlatent.checkpoints import format
+from dvlatent.checkpoints.openvino_ir import read_mobile_stylegan
+from dvlatent.checkpoints.registry import load
+from dvlatent.checkpoints.store import asset_path
+from dvlatent.errors import ShapeError
+from dvlatent.methods.preview import PreviewConfig, PreviewStep, preview_scores, render_pool, train_preview
+from dvlatent.nets.mobile_stylegan import MobileStyleGAN
+from dvlatent.rng import normal
+
+LICENCE = "research and teaching only, as the network it was made with"
+SAVE_EVERY = 500  # steps
+
+
+@torch.no_grad()
+def ship_w_mean(out: Path, faces: int = 100_000) -> None:
+    """Average `mapping(normal(seed, 512))` over seeds 0, 1, ... and write it, tied to the mapping network's hash."""
+    if faces < 1:
+        raise ShapeError(f"a mean of {faces} vectors is none: give --faces 100000.")
+    mapping = asset_path("random_face/data/MappingNetwork.bin")
+    generator = read_mobile_stylegan(mapping.parent)
+    total = torch.zeros(generator.w_dim, dtype=torch.float64)
+    for first in tqdm(range(0, faces, 1000), unit_scale=1000, unit="w"):
+        total += generator.mapping(normal(range(first, min(first + 1000, faces)), generator.z_dim)).double().sum(0)
+    description = {
+        "kind": "mean w",
+        "of": f"mapping(normal(seed, 512)) over seeds 0 to {faces - 1}",
+        "mapping_sha256": hashlib.sha256(mapping.read_bytes()).hexdigest(),
+        "command": f"dvlatent train w-mean --out {out.name} --faces {faces}",
+        "licence": LICENCE,
+    }
+    format.save(out, {"w_mean": (total / faces).float()}, description)
+
+
+def ship_preview(out: Path, folder: Path, test_faces: int = 200, **chosen: int) -> None:
+    """Render a pool, train a head on it, measure it on unseen faces, write it. The head so far is kept every 500 steps.
+
+    `chosen` are fields of PreviewConfig, e.g. faces and steps.
+    """
+    config = PreviewConfig(**chosen)
+    generator: MobileStyleGAN = load("faces")
+    rendering = render_pool(generator, folder, config)
+    pool = list(tqdm(rendering, total=config.faces, unit="face", desc="rendering"))[-1]
+    description = {
+        "kind": "preview head",
+        "width": config.width,
+        "rank": config.rank,
+        "trained": f"{config.faces} faces from seed {config.seed}, {config.steps} steps of {config.batch}",
+        "command": f"dvlatent train preview --out {out.name} --faces {config.faces} --steps {config.steps}",
+        "licence": LICENCE,
+    }
+    for step in _with_progress(train_preview(generator, pool, config), config.steps):
+        if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == config.steps - 1:
+            _save_head(out, step, description)
+    generator.preview_head = step.head
+    scores = preview_scores(generator, load("attributes"), test_faces, psi=0.7)
+    _save_head(out, step, description | {"scores": scores})
+    print(f"{out}: {scores}", file=sys.stderr)
+
+
+def _with_progress(steps: Iterator[PreviewStep], total: int) -> Iterator[PreviewStep]:
+    with tqdm(steps, total=total, unit="step", desc="training") as bar:
+        for step in bar:
+            bar.set_postfix_str(f"{step.psnr_db:.1f} dB", refresh=False)
+            yield step
+
+
+def _save_head(out: Path, step: PreviewStep, description: dict[str, object]) -> None:
+    tensors = {name: tensor.half() for name, tensor in step.head.state_dict().items()}
+    format.save(out, tensors, {**description, "steps_done": step.index + 1})

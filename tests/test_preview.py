@@ -1,0 +1,84 @@
+"""The quick look: close to the full picture, every w heard, and trained again by a tested command."""
+
+import numpy as np
+import pytest
+import torch
+
+from dvlatent import broadcast, load, normal, truncate
+from dvlatent.checkpoints import format
+from dvlatent.cli import main
+from dvlatent.errors import CheckpointError, ShapeError
+from dvlatent.methods.preview import PreviewConfig, preview_scores, render_pool, train_preview
+from dvlatent.nets.mobile_stylegan import MobileStyleGAN
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return load("faces")
+
+
+def test_the_shipped_head_is_close_to_the_full_picture(faces):
+    """A few of the 200 faces of `make bench`; MODELS.md has the whole measurement."""
+    scores = preview_scores(faces, load("attributes"), faces=8, psi=0.7)
+    _, shipped = format.load(format.Path(__file__).parents[1] / "dvlatent/checkpoints/weights/faces-preview.safetensors", "preview head")
+    assert abs(scores["psnr_db"] - shipped["scores"]["psnr_db"]) < 2
+    assert scores["median_change_age"] < 4
+
+
+def test_every_w_is_heard(faces):
+    ws = broadcast(faces.mapping(normal([3], faces.z_dim)), 16).clone().requires_grad_()
+    faces.preview(ws).square().mean().backward()
+    assert (ws.grad.norm(dim=2) > 0).all()
+
+
+def test_same_ws_same_preview_and_no_input_is_touched(faces):
+    ws = broadcast(faces.mapping(normal([3, 4], faces.z_dim)), 16)
+    before = ws.clone()
+    assert torch.equal(faces.preview(ws), faces.preview(ws))
+    assert torch.equal(ws, before)
+    assert (faces.preview(ws)[:1] - faces.preview(ws[:1])).abs().max() < 1e-4
+    assert faces.preview(ws[:0]).shape == (0, 3, 256, 256)
+
+
+def test_a_square_of_the_features_gives_that_square_of_the_picture(faces):
+    ws = truncate(broadcast(faces.mapping(normal([5], faces.z_dim)), 16), toward=faces.w_mean, psi=0.7)
+    features = faces.features(ws, blocks=4)
+    whole = faces.preview_head(features, ws)
+    part = faces.preview_head(features[:, :, 10:42, 20:52], ws, torch.tensor([[10, 20]]))
+    assert (whole[:, :, 40:168, 80:208] - part)[:, :, 8:-8, 8:-8].abs().max() < 1e-4
+
+
+def test_without_a_head_the_preview_says_what_to_do():
+    with pytest.raises(ShapeError, match="dvlatent.load"):
+        MobileStyleGAN().preview(torch.zeros(1, 16, 512))
+
+
+def test_training_learns_and_resumes(faces, tmp_path):
+    config = PreviewConfig(faces=2, steps=40, batch=2, crop=16, width=8, rank=1)
+    next(render_pool(faces, tmp_path, config))  # stopped after the first face
+    first = np.load(tmp_path / "pictures.npy")[0]
+    assert first.any() and not np.load(tmp_path / "pictures.npy")[1].any()
+    *_, pool = render_pool(faces, tmp_path, config)
+    assert np.array_equal(pool.pictures[0], first) and pool.pictures[1].any()
+    losses = [step.psnr_db for step in train_preview(faces, pool, config)]
+    assert np.mean(losses[-5:]) > np.mean(losses[:5]) + 3
+    with pytest.raises(CheckpointError, match="as many faces"):
+        next(render_pool(faces, tmp_path, PreviewConfig(faces=3)))
+
+
+def test_the_command_writes_a_head_that_loads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dvlatent.methods.ship.ship_preview.__defaults__", (1,))  # measured on one face
+    out = tmp_path / "head.safetensors"
+    assert main(["train", "preview", "--out", str(out), "--faces", "2", "--steps", "2", "--pool", str(tmp_path / "pool")]) == 0
+    tensors, description = format.load(out, "preview head")
+    assert description["steps_done"] == 2 and description["scores"]["faces"] == 1 and "dvlatent train preview" in description["command"]
+    assert tensors["convs.0.weight"].shape == (description["width"], 128, 1, 1)
+
+
+def test_w_mean_again_by_its_command(faces, tmp_path):
+    out = tmp_path / "mean.safetensors"
+    assert main(["train", "w-mean", "--out", str(out), "--faces", "2000"]) == 0
+    mean, description = format.load(out, "mean w")
+    expected = faces.mapping(normal(range(2000), 512)).mean(0)
+    assert (mean["w_mean"] - expected).abs().max() < 1e-5
+    assert description["mapping_sha256"] == format.load(format.Path(__file__).parents[1] / "dvlatent/checkpoints/weights/faces-w-mean.safetensors", "mean w")[1]["mapping_sha256"]
