@@ -12,3 +12,5 @@ if SHAPES:  # before anything of dvlatent is imported; whole numbers pass for fl
 
 settings.register_profile("laws", deadline=None, derandomize=True, database=None, max_examples=5 if SHAPES else 25)
 settings.load_profile("laws")
+
+from store_place import _installed, place, unzip, whole  # noqa: E402, F401  (fixtures of the asset cache, after the import hook)
