@@ -170,7 +170,7 @@ def film(frames: Image | Iterable[Image], path: str | os.PathLike[str], fps: flo
     bar = tqdm(pieces, desc=path.name, unit=" frames", delay=2, leave=False, disable=not progress)
     with _draft(path) as draft:
         try:
-            (_save_gif if gif else _save_mp4)(_one_size(bar), draft, fps)
+            (_save_gif if gif else _save_mp4)(_one_size(iter(bar)), draft, fps)
         except _EncoderError as reason:
             raise ImageError(f"{path} could not be written ({reason}). Is the disk full, or are the frames too large?") from reason
 
@@ -247,7 +247,7 @@ class _EncoderError(Exception):
     """What the encoder or the disk said; kept apart from errors of the caller's own frames."""
 
 
-def _one_size(pieces: Iterable[Image]) -> Iterator[np.ndarray]:
+def _one_size(pieces: Iterator[Image]) -> Iterator[np.ndarray]:
     """Frame after frame as bytes, [height, width, 3], all of the first one's size."""
     first = None
     for frame in (frame for piece in pieces for frame in to_uint8(piece)):

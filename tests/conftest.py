@@ -1,16 +1,24 @@
-"""Shared by all tests. `DVLATENT_SHAPES=1 pytest ...` also checks every shape written in a signature while the tests run."""
-
-import os
+"""Shared by all tests. Tests marked `shapes` run with every shape and type in the signatures of floors 0 and 1 checked."""
 
 from hypothesis import settings
+from jaxtyping import config as shapes
+from jaxtyping import install_import_hook
 
-SHAPES = bool(os.environ.get("DVLATENT_SHAPES"))
-if SHAPES:  # before anything of dvlatent is imported; whole numbers pass for float, as they do for type checkers
-    from jaxtyping import install_import_hook
+HOOKED = [f"dvlatent.{name}" for name in ("types", "rng", "latents", "images", "directions")]  # before anything of dvlatent is imported
+install_import_hook(HOOKED, "beartype.beartype(conf=__import__('beartype').BeartypeConf(is_pep484_tower=True))")  # 1 passes for 1.0
+shapes.update("jaxtyping_disable", True)
 
-    install_import_hook("dvlatent", "beartype.beartype(conf=__import__('beartype').BeartypeConf(is_pep484_tower=True))")
-
-settings.register_profile("laws", deadline=None, derandomize=True, database=None, max_examples=5 if SHAPES else 25)
+settings.register_profile("laws", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile("laws")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "shapes: check the shapes in signatures while this test runs (unless its name says refuse)")
+
+
+def pytest_runtest_setup(item):
+    refusal = "refuse" in item.name  # our own words are tested there, and the check would speak first
+    shapes.update("jaxtyping_disable", refusal or item.get_closest_marker("shapes") is None)
+
 
 from store_place import _installed, place, unzip, whole  # noqa: E402, F401  (fixtures of the asset cache, after the import hook)

@@ -13,6 +13,7 @@ from dvlatent.directions import Direction, Edit
 from dvlatent.errors import DirectionMismatch, ShapeError
 from dvlatent.types import fingerprint
 
+pytestmark = pytest.mark.shapes
 LAYERS, DIM = 6, 8
 seeds = st.integers(0, 999)
 steps = st.floats(-3, 3)

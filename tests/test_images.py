@@ -21,6 +21,7 @@ from torch.testing import assert_close
 from dvlatent.errors import ImageError, ShapeError
 from dvlatent.images import film, from_uint8, grid, read, resize, to_uint8, write
 
+pytestmark = pytest.mark.shapes
 HEIGHT, WIDTH = 24, 36
 
 

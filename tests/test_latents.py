@@ -13,6 +13,7 @@ from dvlatent.errors import ShapeError
 from dvlatent.latents import broadcast, layer_range, lerp, mean, mix, slerp, truncate, walk
 from dvlatent.rng import normal
 
+pytestmark = pytest.mark.shapes
 seeds = st.integers(0, 999)
 shares = st.floats(0, 1)
 
