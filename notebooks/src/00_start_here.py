@@ -46,8 +46,10 @@ z = dvlatent.normal(28, faces.z_dim)  # 512 dice, thrown with seed 28
 w = dvlatent.truncate(faces.mapping(z), toward=faces.w_mean, psi=0.7)  # tidied up: lesson 03 explains both
 picture = faces.synthesis(dvlatent.broadcast(w, faces.num_layers))
 close = picture[:, :, 340:760, 300:720]  # the same picture, nearer
-fig = plot.strip(torch.cat([dvlatent.images.resize(picture, 420), close]), caption="A person who does not exist, and a closer look.")
-plot.show(fig, alt="A portrait as sharp as a photograph, and an enlarged part of it with eyes, nose and mouth: nobody whom the camera ever saw.")
+both = torch.cat([dvlatent.images.resize(picture, 420), close])
+fig = plot.strip(both, caption="A person who does not exist, and a closer look.")
+plot.show(fig, alt="A portrait as sharp as a photograph, and an enlarged part of it with eyes, nose and "
+          "mouth: nobody whom the camera ever saw.")
 
 # %% [markdown]
 # Nobody took this photograph. It was drawn just now, on your machine, by a network that has seen many faces and copies none.
@@ -55,7 +57,8 @@ plot.show(fig, alt="A portrait as sharp as a photograph, and an enlarged part of
 # > **Predict:** how many numbers go in, and how many come out?
 
 # %%
-print(f"{z.numel()} numbers in, {picture.numel():,} out: one face of {picture.shape[2]} by {picture.shape[3]} pixels in three colours")
+height, width = picture.shape[2:]
+print(f"{z.numel()} numbers in, {picture.numel():,} out: {height} by {width} pixels in three colours")
 
 # %% [markdown]
 # Three words for all that follows:
@@ -74,11 +77,13 @@ print(f"{z.numel()} numbers in, {picture.numel():,} out: one face of {picture.sh
 # Here are eight places on the map.
 
 # %%
-CAST = [28, 70, 35, 54, 7, 75, 38, 37]  # seeds chosen by eye among 1 to 80: varied in age, perceived gender and skin tone, none broken
+# Chosen by eye among seeds 1 to 80: varied in age, perceived gender and skin tone, none broken.
+CAST = [28, 70, 35, 54, 7, 75, 38, 37]
 cast = dvlatent.truncate(faces.mapping(dvlatent.normal(CAST, faces.z_dim)), toward=faces.w_mean, psi=0.7)  # [8, 512]
 pictures = faces.synthesis(dvlatent.broadcast(cast, faces.num_layers))  # [8, 3, 1024, 1024]
 fig = plot.faces(pictures, columns=4, titles=[f"seed {seed}" for seed in CAST], caption="None of these people exists.")
-plot.show(fig, alt="Eight portraits in two rows: women and men, children and adults, of different skin tones. None of them exists.")
+plot.show(fig, alt="Eight portraits in two rows: women and men, children and adults, of different skin tones. "
+          "None of them exists.")
 
 # %% [markdown]
 # ## From one face to another
@@ -97,7 +102,8 @@ fig = plot.strip(
     faces.synthesis(dvlatent.broadcast(way, faces.num_layers)), titles=["A", "25 %", "50 %", "75 %", "B"],
     caption="Every face on the way is a face; nothing is pasted.",
 )  # fmt: skip
-plot.show(fig, alt="Five faces in a row: the first turns into the last step by step, and each one between them is a whole person.")
+plot.show(fig, alt="Five faces in a row: the first turns into the last step by step, and each one between "
+          "them is a whole person.")
 
 # %% [markdown]
 # Now with your own hand. Drag the slider, or use the arrow keys. (On a page without Python behind it, the row of pictures above stands in for it.)
@@ -118,12 +124,13 @@ morph(faces, a, b)
 # %%
 from dvlatent.widgets.course_map import course_map
 
-plot.show(
-    course_map(),
-    alt="The twelve lessons in three rows. Dice become faces: 00 start here, 01 a game of two, 02 a map of digits, 03 sampling faces. "
-    "Faces become coordinates: 04 between faces, 05 directions, 06 your own photo, 07 distillation. Coordinates become a filter: 08 the filter, "
-    "09 say it in words, 10 the family, 11 limits. 00, 03 and 04 are here, the others are to come.",
+alt = (
+    "The twelve lessons in three rows. Dice become faces: 00 start here, 01 a game of two, 02 a map of digits, "
+    "03 sampling faces. Faces become coordinates: 04 between faces, 05 directions, 06 your own photo, "
+    "07 distillation. Coordinates become a filter: 08 the filter, 09 say it in words, 10 the family, 11 limits. "
+    "00, 03 and 04 are here, the others are to come."
 )
+plot.show(course_map(), alt=alt)
 
 # %% [markdown]
 # In one breath: a generator learns to draw faces **(01, 03)**; its numbers turn out to be an ordered map **(02, 04)**; thousands of drawn faces, sorted by
@@ -159,7 +166,10 @@ teach.environment()
 
 # %% tags=["exercise"]
 my_seed = ...  # a whole number, 0 or larger
-check("exercise 1", my_seed, lambda seed: (isinstance(seed, int) and 0 <= seed < 2**32) or "a seed is a whole number from 0 to 4294967295")
+check(
+    "exercise 1", my_seed,
+    lambda seed: (isinstance(seed, int) and 0 <= seed < 2**32) or "a seed is a whole number from 0 to 4294967295",
+)  # fmt: skip
 
 # %% [markdown]
 # <details><summary>Solution</summary>
@@ -198,7 +208,8 @@ check("exercise 2", quarter, dvlatent.lerp(a, b, 0.25), hint="start at a and go 
 
 # %% tags=["exercise"]
 everyone = ...  # [1, 512], from cast
-check("exercise 3", everyone, dvlatent.mean(cast), hint="add all eight rows and divide by eight; keepdim=True keeps it a batch of one")
+hint = "add all eight rows and divide by eight; keepdim=True keeps it a batch of one"
+check("exercise 3", everyone, dvlatent.mean(cast), hint=hint)
 
 # %% [markdown]
 # <details><summary>Solution</summary>

@@ -40,7 +40,8 @@ from dvlatent import images, plot
 from dvlatent.teach import check
 
 faces = dvlatent.load("faces")
-CAST = [28, 70, 35, 54, 7, 75, 38, 37]  # chosen by eye among seeds 1 to 80: varied in age, perceived gender and skin tone, none broken
+# Chosen by eye among seeds 1 to 80: varied in age, perceived gender and skin tone, none broken.
+CAST = [28, 70, 35, 54, 7, 75, 38, 37]
 
 # %% [markdown]
 # Three short helpers, used all through. A seed gives the dice `z`; the mapping network makes a `w` of them, 512 numbers that name a
@@ -65,8 +66,10 @@ def paint(w):
 
 # %%
 cast = latents(CAST)  # [8, 512]
-fig = plot.strip(paint(cast), titles=[f"seed {seed}" for seed in CAST], caption="The cast of this lesson. None of these people exists.")
-plot.show(fig, alt="Eight portraits in a row, women and men, children and adults, of different skin tones: the cast of this lesson.")
+titles = [f"seed {seed}" for seed in CAST]
+fig = plot.strip(paint(cast), titles=titles, caption="The cast of this lesson. None of these people exists.")
+plot.show(fig, alt="Eight portraits in a row, women and men, children and adults, of different skin tones: "
+          "the cast of this lesson.")
 
 # %% [markdown]
 # ## The mean of two vectors
@@ -83,9 +86,11 @@ check("the blend by hand is dvlatent.mean", blend, dvlatent.mean(torch.cat([a, b
 
 picture_a, picture_blend, picture_b = paint(torch.cat([a, blend, b])).split(1)
 fig = plot.strip(
-    torch.cat([picture_a, picture_blend, picture_b]), titles=["a", "(a + b) / 2", "b"], caption="In the middle: a third person, between both."
-)
-plot.show(fig, alt="Three faces in a row. The middle one, made from the mean of the two vectors, is a third person between the outer two.")
+    torch.cat([picture_a, picture_blend, picture_b]), titles=["a", "(a + b) / 2", "b"],
+    caption="In the middle: a third person, between both.",
+)  # fmt: skip
+plot.show(fig, alt="Three faces in a row. The middle one, made from the mean of the two vectors, is a third "
+          "person between the outer two.")
 
 # %% [markdown]
 # **Check your guess:** a third person, sharp and whole, with something of both. Nobody told the network how to blend two faces. It
@@ -102,7 +107,8 @@ fig = plot.strip(
     torch.cat([picture_a, ghost, picture_blend, picture_b]), titles=["a", "mean of pixels", "mean of vectors", "b"],
     caption="The same arithmetic in two places: pixels give a double exposure, vectors give a person.",
 )  # fmt: skip
-plot.show(fig, alt="Four faces. The mean of pixels shows both faces through each other like a ghost; the mean of vectors is one clear face.")
+plot.show(fig, alt="Four faces. The mean of pixels shows both faces through each other like a ghost; the mean "
+          "of vectors is one clear face.")
 
 # %%
 def detail(image):
@@ -111,7 +117,9 @@ def detail(image):
 
 
 usual = (detail(picture_a) + detail(picture_b)) / 2
-print(f"detail, where the parents have 1:  mean of pixels {detail(ghost) / usual:.2f},  mean of vectors {detail(picture_blend) / usual:.2f}")
+print("detail, where the parents have 1:")
+print(f"  mean of pixels   {detail(ghost) / usual:.2f}")
+print(f"  mean of vectors  {detail(picture_blend) / usual:.2f}")
 
 # %% [markdown]
 # The ghost has lost contrast everywhere, because an edge of one face falls on smooth skin of the other and is halved.
@@ -146,12 +154,14 @@ print(f"the two nearest of sixteen are the two parents: {found} of 8 blends")
 # %%
 fig, axes = plot.chart(height=4.6)
 for row in range(8):
-    axes.plot(table[row][~own[row]], [row] * 14, "o", color="#b9b9b9", label="the 14 others" if row == 0 else None)
-    axes.plot(table[row][own[row]], [row] * 2, "o", color=plot.COLOURS[1], markersize=11, label="its own two parents" if row == 0 else None)
-axes.set(title="From each blend to sixteen people", xlabel="perceptual distance", ylabel="blend", yticks=range(8), ylim=(7.6, -0.6))
-axes.set_yticklabels([f"{2 * row} + {2 * row + 1}" for row in range(8)])
-fig.legend(loc="outside lower center", ncols=2)
-plot.show(fig, alt="One row of dots per blend. In every row the two coloured dots, the parents, lie to the left of most of the grey ones.")
+    others = axes.plot(table[row][~own[row]], [row] * 14, "o", color="#b9b9b9")
+    parents = axes.plot(table[row][own[row]], [row] * 2, "o", color=plot.COLOURS[1], markersize=11)
+axes.set(title="From each blend to sixteen people", xlabel="perceptual distance", ylabel="blend of")
+axes.set_yticks(range(8), [f"{2 * row} + {2 * row + 1}" for row in range(8)])
+axes.invert_yaxis()
+fig.legend([*parents, *others], ["its own two parents", "the 14 others"], loc="outside lower center", ncols=2)
+plot.show(fig, alt="One row of dots per blend. In every row the two coloured dots, the parents, lie to the "
+          "left of most of the grey ones.")
 
 # %% [markdown]
 # **Check your guess:** the count is above, and the picture shows the margin.
@@ -185,13 +195,16 @@ line = a + t[:, None] * (b - a)  # [10, 512], by hand
 check("the line by hand is dvlatent.lerp", line, dvlatent.lerp(a, b, t))
 
 words = [f"{100 * one:.0f} %" for one in t]
-fig = plot.faces(paint(line), columns=5, titles=words, caption="Above: from a to b. Below: beyond both ends, a caricature of their difference.")
-plot.show(fig, alt="Two rows of five faces. The upper row turns smoothly from a to b; the lower row exaggerates what sets them apart.")
+note = "Above: from a to b. Below: beyond both ends, a caricature of their difference."
+fig = plot.faces(paint(line), columns=5, titles=words, caption=note)
+plot.show(fig, alt="Two rows of five faces. The upper row turns smoothly from a to b; the lower row "
+          "exaggerates what sets them apart.")
 
 # %%
 far = (line - faces.w_mean).norm(dim=1) / (latents(range(1000)) - faces.w_mean).norm(dim=1).mean()
 print("distance from the average face, where 1 is usual:")
-print("   ".join(f"{word}: {one:.1f}" for word, one in sorted(zip(words, far, strict=True), key=lambda pair: float(pair[0][:-2]))))
+for at in t.argsort():
+    print(f"{words[at]:>8} {far[at]:5.1f}")
 
 # %% [markdown]
 # **Check your guess:** on the way from `a` to `b` you come nearer to the average face; beyond them you leave the region where the generator
@@ -224,15 +237,16 @@ for n, value in zip(counts, measured, strict=True):
 # %%
 fig, axes = plot.chart(height=4.4)
 for n, each in zip(counts, away, strict=True):
-    axes.plot([n] * 16, each[:16] / one_face, "o", color=plot.COLOURS[4], alpha=0.6, label="sixteen means of n faces" if n == 1 else None)
-axes.plot(counts, [n**-0.5 for n in counts], color=plot.COLOURS[1], label="predicted: 1/√n", zorder=1)
-axes.set(xscale="log", yscale="log", xticks=counts, yticks=[1, 1 / 4, 1 / 16], title="Averages of many faces close in on one face")
-axes.set_xticklabels(counts)
-axes.set_yticklabels(["1", "1/4", "1/16"])
+    dots = axes.plot([n] * 16, each[:16] / one_face, "o", color=plot.COLOURS[4], alpha=0.6)
+rule = axes.plot(counts, [n**-0.5 for n in counts], color=plot.COLOURS[1], zorder=1)
+axes.set(xscale="log", yscale="log", title="Averages of many faces close in on one face")
+axes.set_xticks(counts, counts)
+axes.set_yticks([1, 1 / 4, 1 / 16], ["1", "1/4", "1/16"])
 axes.minorticks_off()
 axes.set(xlabel="faces in the mean, n", ylabel="distance to the average face")
-axes.legend()
-plot.show(fig, alt="On logarithmic axes, the distance to the average face falls along a straight line from 1 at one face to 1/16 at 256 faces.")
+axes.legend([*dots, *rule], ["sixteen means of n faces", "predicted: 1/√n"])
+plot.show(fig, alt="On logarithmic axes, the distance to the average face falls along a straight line from 1 "
+          "at one face to 1/16 at 256 faces.")
 
 # %%
 start = CAST[0]  # the crowd's seeds are 0 to 4095: begin with a face that we know
@@ -241,7 +255,8 @@ fig = plot.strip(
     paint(means), titles=["1 face", *(f"mean of {n}" for n in counts[1:]), "w̄"],
     caption="The last one, w̄, is the mean of 100,000 faces: nobody at all, and already nearly there at 64.",
 )  # fmt: skip
-plot.show(fig, alt="Six faces in a row, from one person through means of 4, 16, 64 and 256 to the average face; the last three look alike.")
+plot.show(fig, alt="Six faces in a row, from one person through means of 4, 16, 64 and 256 to the average "
+          "face; the last three look alike.")
 
 # %% [markdown]
 # Look at who the average is: smooth skin, a slight smile, no strong feature, and about the age, gender and origin of whoever was photographed most.
@@ -257,12 +272,17 @@ plot.show(fig, alt="Six faces in a row, from one person through means of 4, 16, 
 # %%
 z_a, z_b = dvlatent.normal(range(100), 512), dvlatent.normal(range(100, 200), 512)
 halfway = (z_a + z_b) / 2
-print(f"length of a z: {z_a.norm(dim=1).mean():.1f}, give or take {z_a.norm(dim=1).std():.1f}; of the mean of two: {halfway.norm(dim=1).mean():.1f}")
-print(f"that is {halfway.norm(dim=1).mean() / z_a.norm(dim=1).mean():.2f} of the usual length")
+long, short = z_a.norm(dim=1), halfway.norm(dim=1)
+print(f"length of a z: {long.mean():.1f}, give or take {long.std():.1f}; of the mean of two: {short.mean():.1f}")
+print(f"that is {short.mean() / long.mean():.2f} of the usual length")
+
+# %% [markdown]
+# The arc keeps to the shell: it turns from one to the other by equal angles.
 
 
+# %%
 def arc(z_a, z_b, t):
-    """Slerp by hand: turn from a to b by equal angles (Shoemake 1985)."""
+    """Slerp by hand (Shoemake 1985)."""
     unit_a, unit_b = z_a / z_a.norm(dim=1, keepdim=True), z_b / z_b.norm(dim=1, keepdim=True)
     angle = torch.acos((unit_a * unit_b).sum(dim=1, keepdim=True))
     turned = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / torch.sin(angle)
@@ -273,15 +293,17 @@ check("the arc by hand is dvlatent.slerp", arc(z_a, z_b, 0.3), dvlatent.slerp(z_
 
 # %%
 ts = torch.linspace(0, 1, 41)
-lengths = {way: [float(way(z_a, z_b, float(one)).norm(dim=1).mean()) for one in ts] for way in (dvlatent.lerp, dvlatent.slerp)}
+on_line, on_arc = ([way(z_a, z_b, float(t)).norm(dim=1).mean() for t in ts] for way in (dvlatent.lerp, dvlatent.slerp))
+expected = 22.6 * (ts**2 + (1 - ts) ** 2).sqrt()
 fig, axes = plot.chart(height=4.8)
 axes.axhspan(22.6 - 1.4, 22.6 + 1.4, color="#e9e9e9", label="where 95 % of all z lie")
-axes.plot(ts, lengths[dvlatent.slerp], color=plot.COLOURS[0], label="arc (slerp)")
-axes.plot(ts, lengths[dvlatent.lerp], color=plot.COLOURS[1], label="straight line (lerp)")
-axes.plot(ts[::5], 22.6 * (ts[::5] ** 2 + (1 - ts[::5]) ** 2).sqrt(), "o", color=plot.COLOURS[1], label="predicted: 22.6 √(t² + (1−t)²)")
+axes.plot(ts, on_arc, color=plot.COLOURS[0], label="arc (slerp)")
+axes.plot(ts, on_line, color=plot.COLOURS[1], label="straight line (lerp)")
+axes.plot(ts[::5], expected[::5], "o", color=plot.COLOURS[1], label="predicted: 22.6 √(t² + (1−t)²)")
 axes.set(title="The straight line in Z leaves the shell", xlabel="t, from a to b", ylabel="length of z", ylim=(14, 26))
 fig.legend(loc="outside lower center", ncols=2)
-plot.show(fig, alt="The arc keeps the length of z at 22.6 all the way; the straight line sags to 16 in the middle, far below the grey band.")
+plot.show(fig, alt="The arc keeps the length of z at 22.6 all the way; the straight line sags to 16 in the "
+          "middle, far below the grey band.")
 
 # %% [markdown]
 # **Check your guess:** √½ = 0.71 of the usual length, nine standard deviations away from any dice that were ever thrown. A generator that took such
@@ -313,8 +335,11 @@ pairs = [(CAST[0], CAST[1]), (CAST[2], CAST[3]), (CAST[4], CAST[5]), (CAST[6], C
 def ways(seed_a, seed_b):
     """The same two ends, three ways between them: name -> [13, 512]."""
     z_a, z_b = dvlatent.normal(seed_a, 512), dvlatent.normal(seed_b, 512)
-    w = {"line in Z": faces.mapping(dvlatent.lerp(z_a, z_b, steps)), "arc in Z": faces.mapping(dvlatent.slerp(z_a, z_b, steps))}
-    w["line in W"] = dvlatent.lerp(faces.mapping(z_a), faces.mapping(z_b), steps)
+    w = {
+        "line in Z": faces.mapping(dvlatent.lerp(z_a, z_b, steps)),
+        "arc in Z": faces.mapping(dvlatent.slerp(z_a, z_b, steps)),
+        "line in W": dvlatent.lerp(faces.mapping(z_a), faces.mapping(z_b), steps),
+    }
     return {name: dvlatent.truncate(path, toward=faces.w_mean, psi=0.7) for name, path in w.items()}
 
 
@@ -333,20 +358,23 @@ for name, each in speed.items():
 
 # %%
 rows = ways(*pairs[0])
+columns = [f"{100 * t:.0f} %" for t in steps[::2]]
 fig = plot.labelled_grid(
-    torch.cat([paint(path[::2]) for path in rows.values()]), rows=list(rows), columns=[f"{100 * one:.0f} %" for one in steps[::2]],
+    torch.cat([paint(path[::2]) for path in rows.values()]), rows=list(rows), columns=columns,
     caption="The ends are the same in every row. In W, nothing appears that neither end has.",
 )  # fmt: skip
-plot.show(fig, alt="Three rows of seven faces with equal ends. In Z other people appear on the way; in W the first face turns straight into the last.")
+plot.show(fig, alt="Three rows of seven faces with equal ends. In Z other people appear on the way; in W the "
+          "first face turns straight into the last.")
 
 # %%
 fig, axes = plot.chart(height=4.0)
 for colour, (name, each) in zip((1, 4, 2), speed.items(), strict=True):
     axes.plot((steps[1:] + steps[:-1]) / 2, each.mean(dim=0), "o-", color=plot.COLOURS[colour], label=name)
-axes.set(title="How fast the picture changes", xlabel="t, from a to b", ylabel="speed: √ of perceptual distance", xlim=(0, 1))
+axes.set(title="How fast the picture changes", xlabel="t, from a to b", ylabel="speed", xlim=(0, 1))
 axes.set_ylim(bottom=0)
 axes.legend(loc="lower center", ncols=3)
-plot.show(fig, alt="Speed along the three ways. The line in Z peaks in the middle; the line in W is the lowest and the most even.")
+plot.show(fig, alt="Speed along the three ways. The line in Z peaks in the middle; the line in W is the "
+          "lowest and the most even.")
 
 # %% [markdown]
 # **Check your guess:** four pairs are few, but the order is that of the published path lengths (lesson 03 measures them properly). The rule of the
@@ -365,8 +393,10 @@ check("by hand it is dvlatent.mix", mixed, dvlatent.mix(base, other, "fine"))
 
 rows = [base, *(dvlatent.mix(base, other, layers) for layers in ("fine", "middle", "coarse")), other]
 titles = ["a", "colours of b", "features of b", "shape of b", "b"]
-fig = plot.strip(faces.synthesis(torch.cat(rows)), titles=titles, caption="One group of layers from b at a time: fine, middle, coarse.")
-plot.show(fig, alt="Five faces: a, then a with the colours, the features, or the shape and pose of b, then b itself.")
+note = "One group of layers from b at a time: fine, middle, coarse."
+fig = plot.strip(faces.synthesis(torch.cat(rows)), titles=titles, caption=note)
+plot.show(fig, alt="Five faces: a, then a with the colours, the features, or the shape and pose of b, then b "
+          "itself.")
 
 # %% [markdown]
 # ## A journey
@@ -378,7 +408,8 @@ plot.show(fig, alt="Five faces: a, then a with the colours, the features, or the
 
 # %%
 stops = cast[[2, 5, 6, 1, 4]]  # [5, 512]
-straight = torch.cat([dvlatent.lerp(stops[at : at + 1], stops[at + 1 : at + 2], torch.arange(12) / 12) for at in range(4)] + [stops[-1:]])
+legs = [dvlatent.lerp(stops[at : at + 1], stops[at + 1 : at + 2], torch.arange(12) / 12) for at in range(4)]
+straight = torch.cat([*legs, stops[-1:]])  # [49, 512]
 smooth = dvlatent.walk(stops, 49)  # [49, 512]: frames 0, 12, 24, 36 and 48 are the stops
 check("the walk passes through every stop", smooth[::12], stops)
 
@@ -389,10 +420,11 @@ def sharpest_turn(path):
     return torch.rad2deg(torch.acos(torch.cosine_similarity(step[1:], step[:-1], dim=1).clamp(-1, 1))).max()
 
 
-print(f"sharpest turn: {sharpest_turn(straight):.0f} degrees on straight legs, {sharpest_turn(smooth):.0f} on the smooth walk")
+print(f"sharpest turn, in degrees: straight legs {sharpest_turn(straight):.0f}, walk {sharpest_turn(smooth):.0f}")
 
 # %%
-plot.show_film(sketch(smooth), seconds=6, size_px=256, alt="A film: one face turns smoothly into another, through five people, without a cut.")
+plot.show_film(sketch(smooth), seconds=6, size_px=256, alt="A film: one face turns smoothly into another, "
+               "through five people, without a cut.")
 
 # %% [markdown]
 # **Check your guess:** more than a right angle. Two legs share a stop: one arrives at it, the other leaves it, and the way from the stop to anywhere else
@@ -417,7 +449,8 @@ with tempfile.TemporaryDirectory() as folder:  # give a folder of your own to ke
         print(f"loop.gif and loop.mp4 are written; the GIF has {film.n_frames} frames")
 
 # %%
-plot.show_film(frames, seconds=5, size_px=256, alt="A film without an end: five people turn into one another and the last one into the first.")
+plot.show_film(frames, seconds=5, size_px=256, alt="A film without an end: five people turn into one another "
+               "and the last one into the first.")
 
 # %% [markdown]
 # ## Exercises
@@ -429,9 +462,10 @@ plot.show_film(frames, seconds=5, size_px=256, alt="A film without an end: five 
 # `c` is a third face. Make the vector that is half `a`, a quarter `b` and a quarter `c`.
 
 # %% tags=["exercise"]
-c = cast[2:3]
+c = cast[4:5]
 family = ...  # your line
-check("exercise 1", family, dvlatent.mean(torch.cat([a, b, c]), torch.tensor([2.0, 1.0, 1.0])), hint="the three shares sum to one")
+expected = dvlatent.mean(torch.cat([a, b, c]), torch.tensor([2.0, 1.0, 1.0]))
+check("exercise 1", family, expected, hint="the three shares sum to one")
 
 # %% [markdown]
 # <details><summary>Solution</summary>
