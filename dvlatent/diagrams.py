@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dvlatent.images import resize, to_uint8
 from dvlatent.latents import layer_range
-from dvlatent.plot import COLOURS, DPI, PAPER, QUIET, STYLE, WIDTH, _pixels
+from dvlatent.plot import COLOURS, DPI, PAPER, QUIET, STYLE, WIDTH
 from dvlatent.types import Image
 
 LEVELS = {"coarse": COLOURS[0], "middle": COLOURS[1], "fine": COLOURS[2]}  # the colours of the three levels in every figure
@@ -37,7 +38,7 @@ def pipeline(z: Float[Tensor, " z"], w: Float[Tensor, " w"], image: Image, num_l
         size = round(2.95 * DPI)
         corner = (round(8.0 * DPI) / (WIDTH * DPI), round(0.6 * DPI) / (height * DPI))
         face = fig.add_axes((*corner, size / (WIDTH * DPI), size / (height * DPI)))
-        face.imshow(_pixels(image, size)[0], interpolation="nearest", aspect="auto")
+        face.imshow(to_uint8(resize(image, size))[0], interpolation="nearest", aspect="auto")
         face.axis("off")
         page.text(8.0, 3.68, "image", size=17, weight="bold", va="bottom")
         page.text(8.0, 0.5, "1024 x 1024 pixels", color=QUIET, size=12, va="top")

@@ -1,0 +1,654 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · What is in a style?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/dvlatent/blob/main/notebooks/03_stylegan_sampling.ipynb)
+#
+# **Question:** 512 numbers name a face. Where in the picture do they end up, and what does the network do to them first?
+#
+# **You will:**
+# - follow one face from dice to pixels, and see that nothing on the way is left to chance,
+# - measure how far the picture moves when the numbers move a little,
+# - hand coarse, middle and fine styles from one face to another,
+# - feel what 512 dimensions are like: every vector equally long, all of them at right angles,
+# - measure with two instruments of the field that W is better ordered than Z, and how sure a small sample can be of that.
+#
+# **Before this:** [00 · What is a face filter?](00_start_here.ipynb), and a little Python
+#
+# **Time:** about 80 s of computing on two CPU cores, 45 minutes of yours
+#
+# **Explains:** the part of the video where a vector becomes a face, and a small change of it a slightly different face
+
+# %% tags=["setup"]
+from importlib.util import find_spec
+
+if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; elsewhere this does nothing
+    get_ipython().run_line_magic("pip", 'install -q "dvlatent @ git+https://github.com/OWNER/dvlatent"')
+    get_ipython().system("dvlatent assets")
+
+# %%
+import numpy as np
+import torch
+
+import dvlatent
+from dvlatent import broadcast, diagrams, lerp, mix, normal, plot, slerp
+from dvlatent.images import resize
+from dvlatent.methods import measure, survey
+from dvlatent.teach import check
+
+torch.set_grad_enabled(False)  # today we only look; lesson 06 needs gradients
+faces = dvlatent.load("faces")
+distance = dvlatent.load("perceptual")
+
+# %% [markdown]
+# ## From dice to a face
+#
+# A face starts as **z**: 512 throws of dice, normally distributed (mostly between -2 and 2). A **seed** fixes the throws: seed 85 gives
+# the same 512 numbers on every computer. The **mapping network**, eight layers, turns z into **w**, 512 other numbers. The **synthesis
+# network** draws: it starts from one small block of 4 x 4 numbers, always the same, and doubles it again and again up to 1024 x 1024. In
+# each of its 16 layers, w decides which channels are let in and how strongly. That setting is the layer's **style**.
+
+# %%
+z = normal(85, faces.z_dim)  # [1, 512]: the dice
+w = faces.mapping(z)  # [1, 512]: the coordinates
+ws = broadcast(w, faces.num_layers)  # [1, 16, 512]: the same w for every layer
+image = faces.synthesis(ws)  # [1, 3, 1024, 1024] in [-1, 1]
+plot.show(
+    diagrams.pipeline(z[0], w[0], image),
+    alt="512 coloured tiles, z, become 512 other tiles, w, which feed each of 16 layers, coarse, middle and fine; out comes a woman with glasses.",
+)
+
+# %% [markdown]
+# Look at the tiles: z is even noise. In w most numbers are near zero and a few stand out. The mapping network has done something to the
+# dice; the last part of this lesson measures what.
+#
+# The picture was drawn by [MobileStyleGAN](https://arxiv.org/abs/2104.04767), a small student of
+# [StyleGAN2](https://arxiv.org/abs/1912.04958); its mapping network, and so its W, is StyleGAN2's own. It learned from 70,000 photos
+# (FFHQ). Nobody whom you see in this lesson exists.
+#
+# Here is the mapping by hand. Eight times the same three things: mix all numbers (a matrix), bend them (below zero, a fifth is left),
+# scale.
+
+# %%
+x = z / z.square().mean(dim=1, keepdim=True).sqrt()  # only the direction of z counts: its length is divided out
+for layer in faces.mapping_layers:
+    x = x @ layer.weight.T + layer.bias
+    x = torch.where(x > 0, x, 0.2 * x) * 2**0.5
+check("eight layers by hand are the mapping network", x, w)
+check("twice the dice, the same w", faces.mapping(2 * z), w)
+
+# %% [markdown]
+# ## Same numbers, same face
+#
+# > **Predict:** draw the same w twice. How many of the 3 million numbers of the picture differ?
+
+# %%
+again = faces.synthesis(broadcast(faces.mapping(normal(85, 512)), 16))
+print(f"numbers that differ: {int((again != image).sum())} of {image.numel():,}")
+check("bit for bit the same picture", torch.equal(again, image), True)
+
+# %% [markdown]
+# None, not in the last bit. There is no hidden randomness: **the vector is the face.** (In StyleGAN itself fresh noise enters every
+# layer. Here it is frozen, and we shall look for it below.)
+#
+# ## A small step, a small change
+#
+# Now nudge the numbers. How much does the picture change? Pixels are a poor judge: shift a face by one pixel and every hair "differs". A
+# **perceptual distance** compares what a network that learned to recognise things sees in both pictures: 0 is equal, and two strangers
+# are about 1 apart on ours.
+#
+# We walk from one face to another, in Z along an arc (`slerp`, lesson 04 says why) and in W along a straight line (`lerp`), both from the
+# same dice.
+#
+# > **Predict:** after a tenth of the way, how far has the picture come: a tenth, more, less? In Z and in W?
+
+# %%
+shares = torch.tensor([0, 0.05, 0.1, 0.2, 0.5, 1.0])
+z_two = normal([35, 7], faces.z_dim)
+w_two = faces.mapping(z_two)
+walks = {
+    "Z": faces.mapping(slerp(z_two[:1], z_two[1:], shares)),
+    "W": lerp(w_two[:1], w_two[1:], shares),
+}
+look = torch.cat([faces.preview(broadcast(walk, 16)) for walk in walks.values()])  # 256 px, several times faster than the full render
+fig = plot.labelled_grid(look, ["along\nZ", "along\nW"], [f"{100 * share:.0f} %" for share in shares], caption="Same start, same end.")
+plot.show(fig, alt="Two rows of six faces between the same two women: along Z the face has changed more by the first steps than along W.")
+
+# %%
+steps = 10.0 ** torch.arange(-3, 0.01, 0.5)  # 0.001 ... 1, shares of the way
+curves = {"Z": [], "W": []}
+for pair in range(6):
+    z_pair = normal([1000 + 2 * pair, 1001 + 2 * pair], faces.z_dim)
+    w_pair = faces.mapping(z_pair)
+    start = distance.features(faces.preview(broadcast(w_pair[:1], 16)))
+    ways = {"Z": faces.mapping(slerp(z_pair[:1], z_pair[1:], steps)), "W": lerp(w_pair[:1], w_pair[1:], steps)}
+    for space, way in ways.items():
+        curves[space].append(distance(faces.preview(broadcast(way, 16)), start).numpy())
+means = {space: np.mean(rows, axis=0) for space, rows in curves.items()}
+
+# %%
+fig, axes = plot.chart(height=5)
+for space, colour in zip(curves, plot.COLOURS, strict=False):
+    axes.loglog(steps, np.transpose(curves[space]), color=colour, alpha=0.25, lw=1.2)
+    axes.loglog(steps, means[space], "o-", color=colour)
+    axes.annotate(f"in {space}", (steps[2], means[space][2]), (0, 12 if space == "Z" else -24), textcoords="offset points", color=colour, size=15)
+axes.loglog(steps, means["W"][0] * (steps / steps[0]) ** 2, "--", color=plot.QUIET, lw=1.5, label="twice the step, four times the distance")
+axes.set(ylim=(1e-5, 3), xlabel="step, as a share of the way to another face", ylabel="perceptual distance to the start")
+axes.set_title("A small step, a small change")
+axes.legend(loc="lower right")
+plot.show(fig, alt="Perceptual distance against step size: both curves rise steadily; small steps follow a line of slope two, and Z lies above W.")
+
+# %%
+at = {share: i for i, share in enumerate([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0])}
+growth = means["W"][at[0.01]] / means["W"][at[0.001]]
+print(f"in W, ten times a tiny step (0.001 to 0.01): the distance grows about {growth:.0f} times")
+for space in curves:
+    print(f"in {space}: a tenth of the way is {means[space][at[0.1]] / means[space][at[1.0]]:.0%} of the final distance")
+
+# %% [markdown]
+# **Check your guess.** Three things to take along:
+#
+# - The curves have no jumps. Neighbours in latent space are neighbours in looks; that is what makes sliders possible.
+# - For tiny steps the distance goes with the *square* of the step (the dashed line). It is a sum of squared differences, so ten times the
+#   step is a hundred times the distance. That is why the path length below divides by the step squared.
+# - Most of the distance is covered early. From the middle on, the picture is "somebody else", and somebody else is about as far as
+#   anybody.
+#
+# ## Truncation: safer faces, fewer kinds
+#
+# Far from the middle of W, the network has seen few examples, and faces break. **Truncation** pulls w toward the average w̄ of 100,000
+# faces: `w̄ + ψ (w − w̄)`. ψ = 1 changes nothing; ψ = 0 is the average itself.
+
+# %%
+psis = [1.0, 0.7, 0.5, 0.3, 0.0]
+w_some = faces.mapping(normal([10, 53, 75], faces.z_dim))
+by_hand = torch.cat([faces.w_mean + psi * (one - faces.w_mean) for one in w_some.split(1) for psi in psis])
+check("ψ = 0.7 by hand is dvlatent.truncate", by_hand[1::5], dvlatent.truncate(w_some, toward=faces.w_mean, psi=0.7))
+fig = plot.labelled_grid(
+    faces.preview(broadcast(by_hand, 16)),
+    ["seed 10", "seed 53", "seed 75"],
+    [f"ψ = {psi:g}" for psi in psis],
+    caption="Damage heals on the way to the average, and everything that made the face somebody goes with it.",
+)
+plot.show(fig, alt="Three faces in five strengths of truncation: at 1 one of them is broken; all become the same average woman at 0.")
+
+# %% [markdown]
+# > **Predict:** how much variety is left at ψ = 0.5? Half?
+#
+# Variety as a number: the mean perceptual distance between strangers (here 40 pairs among 40 faces), and the spread of their perceived
+# ages, as read by a small network. **Perceived** age and **perceived** gender are what a stranger would guess from the picture, nothing
+# more.
+
+# %%
+attributes = dvlatent.load("attributes")
+w_crowd = faces.mapping(normal(range(200, 240), faces.z_dim))
+variety = []
+for psi in psis:
+    crowd = faces.preview(broadcast(dvlatent.truncate(w_crowd, toward=faces.w_mean, psi=psi), 16))
+    seen = distance.features(crowd)
+    apart = distance(seen, tuple(feature.roll(1, dims=0) for feature in seen)).mean()
+    years = attributes(crowd)[:, 0]
+    variety.append((float(apart), float(years.std())))
+    print(f"ψ = {psi:.1f}: distance between strangers {apart:.2f}, spread of perceived age {years.std():4.1f} years")
+
+# %%
+fig, axes = plot.chart(1, 2, height=4)
+labels = ["perceptual distance between strangers", "spread of perceived age (years)"]
+for ax, values, label, colour in zip(axes, zip(*variety, strict=True), labels, plot.COLOURS, strict=False):
+    ax.plot(psis, values, "o-", color=colour)
+    ax.plot([0, 1], [0, values[0]], "--", color=plot.QUIET, lw=1.5)
+    ax.set(xlabel="truncation ψ", ylim=(0, 1.1 * values[0]), title=label)
+plot.show(fig, alt="Two charts: variety falls with ψ; the perceptual distance stays above the proportional line, the spread of ages falls faster.")
+
+# %% [markdown]
+# **Check your guess.** Strangers still look different at ψ = 0.5: the distance stays above the dashed line of "half ψ, half the variety".
+# Perceived ages are another matter: the old and the very young live at the rim, and truncation cuts the rim off first. So a population
+# for studying *age* should be truncated little. Keep ψ with everything you measure.
+
+# %% [markdown]
+# ## Styles enter at every level
+#
+# So far all 16 layers got the same w. They need not. **Style mixing** gives some layers the w of another face. By size of the picture
+# that a layer works on: **coarse** layers 0 to 4 (4 to 16 pixels), **middle** layers 5 to 8 (up to 64), **fine** layers 9 to 15.
+#
+# > **Predict:** the woman of seed 85 gets the *coarse* styles of a child. What changes: her age, her pose, her colours? And with the
+# > child's *fine* styles?
+
+# %%
+ws_base = broadcast(faces.mapping(normal(85, faces.z_dim)), 16)
+ws_style = broadcast(faces.mapping(normal([6, 82, 19, 75, 63], faces.z_dim)), 16)
+levels = ["coarse", "middle", "fine"]
+mixed = torch.cat([mix(ws_base, ws_style, level) for level in levels])  # [15, 16, 512]
+by_hand = ws_base.clone()
+by_hand[:, 0:5] = ws_style[0, 0:5]
+check("coarse styles by hand are dvlatent.mix", by_hand, mixed[:1])
+drawn = resize(faces.synthesis(torch.cat([ws_base, ws_style, mixed])), 256)  # full renders: fine styles deserve them
+base, styles, mixtures = drawn[:1], drawn[1:6], drawn[6:]
+
+# %%
+table = torch.cat([torch.cat([base, base, base]).view(3, 1, *base.shape[1:]), mixtures.view(3, 5, *base.shape[1:])], dim=1).flatten(0, 1)
+fig = plot.labelled_grid(
+    torch.cat([torch.cat([torch.ones_like(base), styles]), table]),
+    ["styles\nfrom", "coarse", "middle", "fine"],
+    ["the base"] + [""] * 5,
+    caption="Each face is the base (left), with one level of its styles taken from the face on top of the column.",
+)
+plot.show(
+    fig,
+    alt="One woman, mixed with five faces: coarse styles bring their pose, age and hair, middle styles their features, fine styles only their colours.",
+)
+
+# %% [markdown]
+# Coarse styles carry pose, the shape of head and hair, glasses, and with them most of who it is. Middle styles reshape eyes, nose and
+# mouth. Fine styles leave the person alone and repaint: skin, hair, light, background. Four faces, with the fine styles of four others:
+
+# %%
+rows, columns = [35, 64, 85, 7], [82, 27, 44, 47]
+ws_rows, ws_columns = (broadcast(faces.mapping(normal(seeds, faces.z_dim)), 16) for seeds in (rows, columns))
+cross = torch.cat([mix(one, ws_columns, "fine") for one in ws_rows.split(1)])  # [16, 16, 512]
+pictures = faces.preview(torch.cat([ws_rows, ws_columns, cross]))
+fig = plot.labelled_grid(pictures[8:], pictures[:4], pictures[4:8], corner="fine styles →\n\nthe rest ↓", caption="Rows keep the person, columns the palette.")
+plot.show(fig, alt="A table of sixteen faces: every row shows one person, every column one palette of skin, hair and background colours.")
+
+# %% [markdown]
+# ### Layer by layer, measured
+#
+# Now each layer alone: take its w from another face, and see how far that moves the picture, in percent of the way to that other face.
+# Two measures: **form** is the perceptual distance of the grey pictures, **colour** the difference in tint of 8 x 8 large patches.
+
+# %%
+def form(a, b):
+    grey = [(x.mean(dim=1, keepdim=True)).expand(-1, 3, -1, -1) for x in (a, b)]
+    return distance(*grey)
+
+
+def colour(a, b):
+    tint = [resize(x, 8) - resize(x, 8).mean(dim=1, keepdim=True) for x in (a, b)]
+    return (tint[0] - tint[1]).abs().mean(dim=(1, 2, 3))
+
+
+# %%
+moved = []  # [pair, measure, layer]
+for pair in range(6):
+    one, other = broadcast(faces.mapping(normal([500 + 2 * pair, 501 + 2 * pair], faces.z_dim)), 16).split(1)
+    swapped = torch.cat([mix(one, other, layer) for layer in range(16)])
+    seen = faces.preview(torch.cat([one, other, swapped]))
+    moved.append([(way(seen[:1], seen[2:]) / way(seen[:1], seen[1:2])).numpy() for way in (form, colour)])
+share = 100 * np.mean(moved, axis=0)  # [measure, layer]
+parts = {level: list(dvlatent.layer_range(level, 16)) for level in levels}
+for name, row in zip(["form", "colour"], share, strict=True):
+    top = max(parts, key=lambda level: row[parts[level]].max())
+    print(f"the layer that moves {name} most is a {top} one")
+
+# %%
+fig, axes = plot.chart(2, 1, height=6, sharex=True)
+for ax, row, title in zip(axes, share, ["form: perceptual distance of grey pictures", "colour: tint of large patches"], strict=True):
+    ax.bar(range(16), row, color=diagrams.level_colours(16))
+    ax.set(ylabel="% of the way", title=title, ylim=(0, 1.15 * row.max()))
+for name, colour_of in diagrams.LEVELS.items():
+    middle = np.mean(parts[name])
+    axes[0].text(middle, 1.02 * share[0].max(), name, color=colour_of, size=15, ha="center")
+axes[1].set(xlabel="the one layer whose style comes from another face", xticks=range(16))
+plot.show(fig, alt="Bars for 16 layers: form is moved most by the first layers and hardly by the last; colour is moved most by fine layers.")
+
+# %% [markdown]
+# The levels are no folklore: they are in the numbers. It is the architecture that makes them, since a layer that works on 4 x 4 numbers
+# cannot place a hair, and one that works on 512 x 512 cannot turn a head. (The small student was trained with one w for all layers; that
+# mixing works nevertheless is worth knowing, and was not promised.)
+#
+# ## Where is the noise?
+#
+# StyleGAN adds random **noise** in every layer, so that nobody has to spend coordinates on the place of every single hair. In *this*
+# network the noise was frozen when it was made: one fixed pattern per layer, the same for everybody. We cannot throw these dice again.
+# But we can take the patterns away, and we can mirror them, which gives another throw that is just as likely.
+#
+# > **Predict:** which parts of the portrait change, and is she still herself?
+
+# %%
+import copy
+
+silent, mirrored = copy.deepcopy(faces), copy.deepcopy(faces)
+for network, change in ((silent, torch.zeros_like), (mirrored, lambda noise: noise.flip(1))):
+    for conv in (network.conv1, *(conv for block in network.blocks for conv in (block.conv1, block.conv2))):
+        conv.noise.copy_(change(conv.noise))
+without, other_throw = silent.synthesis(ws), mirrored.synthesis(ws)
+for size_px, block in zip([8 << i for i in range(7)], faces.blocks, strict=True):
+    print(f"{size_px:3} pixels: noise of strength {block.conv1.noise.std():.2f} and {block.conv2.noise.std():.2f}")
+
+# %%
+changes = [(image - other).abs().mean(dim=1, keepdim=True) for other in (without, other_throw)]  # [1, 1, 1024, 1024]
+hair, forehead, wall = (slice(100, 230), slice(440, 600)), (slice(280, 330), slice(400, 600)), (slice(100, 400), slice(20, 200))
+hair_change, forehead_change, wall_change = (float(changes[1][0, 0][where].mean()) for where in (hair, forehead, wall))
+print(f"another throw of noise: the hair changes about {hair_change / forehead_change:.0f} times as much as the forehead")
+patch = (slice(None), slice(None), slice(60, 316), slice(300, 556))
+maps = [2 * resize((6 * change / 2).clamp(0, 1), 256).expand(-1, 3, -1, -1) - 1 for change in changes]
+titles = ["frozen noise", "without noise", "mirrored noise", "the whole face", "what 'without' changes, x 6", "what 'mirrored' changes, x 6"]
+shown = torch.cat([image[patch], without[patch], other_throw[patch], resize(image, 256), *maps])
+fig = plot.faces(shown, columns=3, titles=titles, caption="Above, a piece at full size: other noise, other strands. She stays herself.")
+plot.show(
+    fig, alt="A patch of hair with noise, smooth without, and with other strands under mirrored noise; the differences sit in the hair and on edges."
+)
+
+# %% [markdown]
+# **Check your guess.** Without noise the hair is combed smooth and pores vanish; with other noise other strands fall, on the same head.
+# The smooth wall and the forehead hardly know of it. And the list is honest about what "in every layer" came to: this network learned to
+# be almost deaf to the noise in all but three layers (32, 128 and 256 pixels).
+#
+# ## What 512 dimensions are like
+#
+# Your eyes live in three dimensions; z lives in 512. Three surprises, each a line of code. Guess first:
+#
+# > **Predict:** 1. How long are random vectors: do lengths vary by 50 %, by 10 %, by 3 %? 2. What is the angle between two of them? 3.
+# > Among 1,000 vectors, how much nearer is the nearest neighbour than the farthest stranger?
+
+# %%
+sizes = [2, 16, 128, 512]
+clouds = {d: np.random.RandomState(d).randn(1000, d) for d in sizes}
+lengths, angles, gaps = {}, {}, {}
+for d, cloud in clouds.items():
+    norm = np.linalg.norm(cloud, axis=1)
+    lengths[d] = norm / np.sqrt(d)
+    angles[d] = np.degrees(np.arccos((cloud[:500] * cloud[500:]).sum(axis=1) / (norm[:500] * norm[500:])))
+    apart = np.linalg.norm(cloud[:1] - cloud[1:], axis=1)
+    gaps[d] = apart.min() / apart.max()
+    print(f"{d:3} dimensions: lengths vary by {lengths[d].std() / lengths[d].mean():3.0%}, angles {angles[d].mean():.0f}° ± {angles[d].std():2.0f}°, "
+          f"nearest / farthest {gaps[d]:.2f}")
+
+# %%
+fig, axes = plot.chart(1, 3, height=4.2)
+for d, colour_of in zip(sizes, plot.COLOURS, strict=False):
+    axes[0].hist(lengths[d], bins=60, range=(0, 2.5), density=True, histtype="stepfilled", alpha=0.75, color=colour_of, label=f"{d}")
+    axes[1].hist(angles[d], bins=60, range=(0, 180), density=True, histtype="stepfilled", alpha=0.75, color=colour_of)
+axes[2].bar([str(d) for d in sizes], [gaps[d] for d in sizes], color=plot.COLOURS[:4])
+axes[0].set(title="lengths, over √dimensions", xlabel="length", yticks=[])
+axes[1].set(title="angles between pairs", xlabel="degrees", xticks=[0, 45, 90, 135, 180], yticks=[])
+axes[2].set(title="nearest / farthest", xlabel="dimensions", ylim=(0, 1))
+axes[0].legend(title="dimensions")
+plot.show(fig, alt="With more dimensions lengths gather at one value, angles at 90 degrees, and the nearest neighbour is nearly as far as the farthest.")
+
+# %% [markdown]
+# In 512 dimensions all vectors are about equally long (they lie on a shell, and the middle is empty), any two are at right angles, and
+# there are no near neighbours: everybody is a stranger to everybody. Two consequences you will meet again: walk in Z along the shell, not
+# through the empty middle (lesson 04); and with 512 right angles to choose from, there is room for many independent changes of one face
+# (lesson 05).
+#
+# And W? The mapping network bends the even ball of Z into something with long and short sides. How many directions does W really use?
+
+# %%
+w_many = faces.mapping(normal(range(2000), faces.z_dim))
+for space, cloud in {"Z": normal(range(2000), faces.z_dim), "W": w_many}.items():
+    variance = torch.linalg.eigvalsh(torch.cov(cloud.T.double())).flip(0)
+    reached = torch.cumsum(variance, 0) / variance.sum()
+    print(f"{space}: half of the variance lies in {int((reached < 0.5).sum()) + 1} of 512 directions, 90 % in {int((reached < 0.9).sum()) + 1}")
+
+# %% [markdown]
+# ## Is W better ordered than Z? First instrument: path length
+#
+# A well-ordered space changes evenly: no stretch of a path where the face suddenly becomes somebody else. **Perceptual path length**
+# takes a tiny piece of a path, divides the perceptual distance of its two ends by the piece's length squared, and averages over many
+# paths ([Karras et al. 2019](https://arxiv.org/abs/1812.04948), section 4.1). Small is good.
+#
+# How tiny? Too long, and we measure the bend of the path; too short, and we measure rounding errors of 32-bit numbers. So look:
+
+# %%
+z_pair = normal([1, 2], faces.z_dim)
+w_pair = faces.mapping(z_pair)
+start = distance.features(faces.preview(broadcast(w_pair[:1], 16)))
+rounding = distance(faces.preview(broadcast(w_pair[:1] * (1 + 2e-7), 16)), start).item()  # w changed in its last digit only
+for epsilon in (1e-1, 1e-2, 1e-3, 1e-4):
+    step = distance(faces.preview(broadcast(lerp(w_pair[:1], w_pair[1:], epsilon), 16)), start).item()
+    print(f"step {epsilon:g}: distance / step² = {step / epsilon**2:4.0f}, rounding is {'below' if rounding < 0.01 * step else 'above'} 1 % of it")
+
+# %% [markdown]
+# From 0.001 down the number stands still, and at 0.0001, the paper's choice, rounding is still far below. We take that. Now by hand, for
+# four pairs; then the library, for more.
+
+# %%
+epsilon = 1e-4
+z_pairs = normal(range(8), faces.z_dim)  # seeds 0, 1: the first pair; 2, 3: the second ...
+z_here, z_there = (slerp(z_pairs[0::2], z_pairs[1::2], t) for t in (0.0, epsilon))
+pictures = [faces.preview(broadcast(faces.mapping(some), 16)) for some in (z_here, z_there)]
+by_hand = distance(*pictures).numpy() / epsilon**2
+config = measure.PathConfig(pairs=64)
+lengths_z = measure.path_lengths(faces, distance, "z", config, render=faces.preview)
+lengths_w = measure.path_lengths(faces, distance, "w", config, render=faces.preview)
+check("four path lengths by hand are the library's", by_hand, lengths_z[:4], tol=0.01)
+
+# %% [markdown]
+# 64 paths are few (the paper takes 100,000), so each number needs an interval. The **bootstrap** asks: had I drawn other paths of the
+# same kind, how different could the mean have been? It draws 64 out of the 64 again, with repetition, a thousand times. The interval
+# holds 95 % of what comes out.
+
+# %%
+dice = np.random.RandomState(0)
+again = [measure.trimmed_mean(lengths_w[dice.randint(64, size=64)]) for _ in range(1000)]
+ppl_w = measure.bootstrap(lengths_w, measure.trimmed_mean)
+check("the bootstrap by hand is the library's", np.percentile(again, [2.5, 97.5]), [ppl_w.low, ppl_w.high])
+ppl_z = measure.bootstrap(lengths_z, measure.trimmed_mean)
+both = np.stack([lengths_z, lengths_w], axis=1)  # the same dice in both spaces: compare pair by pair
+ratio = measure.bootstrap(both, lambda some: measure.trimmed_mean(some[:, 0]) / measure.trimmed_mean(some[:, 1]))
+for name, found in {"Z": ppl_z, "W": ppl_w}.items():
+    print(f"path length in {name}: {found.value:.2g}, 95 % interval {found.low:.2g} to {found.high:.2g}")
+print(f"Z / W: {ratio.value:.1f}, interval {ratio.low:.1f} to {ratio.high:.1f}; longer in Z for {np.mean(lengths_z > lengths_w):.0%} of the pairs")
+
+# %%
+fig, axes = plot.chart(1, 2, height=4.6, gridspec_kw={"width_ratios": [3, 2]})
+span = (min(lengths_w.min(), lengths_z.min()), max(lengths_w.max(), lengths_z.max()))
+axes[0].plot(span, span, "--", color=plot.QUIET, lw=1.5)
+axes[0].scatter(lengths_w, lengths_z, s=45, color=plot.COLOURS[3], alpha=0.8)
+axes[0].set(xscale="log", yscale="log", xlabel="path length in W", ylabel="path length in Z", title="each dot is one pair of faces")
+for i, (found, colour_of) in enumerate([(ppl_z, plot.COLOURS[0]), (ppl_w, plot.COLOURS[1])]):
+    axes[1].bar(i, found.value, color=colour_of, width=0.6)
+    axes[1].errorbar(i, found.value, [[found.value - found.low], [found.high - found.value]], color=plot.INK, capsize=8, lw=2)
+axes[1].set(title="mean, 95 % interval", xticks=[0, 1], xticklabels=["Z", "W"], xlim=(-0.6, 1.6))
+plot.show(fig, alt="Left, path lengths of 64 pairs: nearly all dots lie above the diagonal, longer in Z. Right, the mean in Z is far above that in W.")
+
+# %% [markdown]
+# ## Second instrument: linear separability
+#
+# If a space is well ordered, faces that are perceived as male and as female should lie on two sides of *one flat cut*. The second
+# instrument fits such a plane, and asks how much is still unknown about a face once you know its side ([the same
+# paper](https://arxiv.org/abs/1812.04948), section 4.2).
+#
+# That needs more faces than we can draw in a minute. So 800 faces were drawn and scored beforehand (seeds 0, 1, 2 ...; ψ = 1; `python
+# -m dvlatent.methods.survey` does it again), and only their scores are stored: z and w come back from the seeds. Trust, but check four of
+# them:
+
+# %%
+population = survey.load()
+z_all, w_all = population.latents(faces)
+fresh = attributes(faces.synthesis(broadcast(w_all[84:88], 16)))
+check("four stored scores, drawn and scored again", fresh, population.scores[84:88], tol=0.01)
+age, male = population.column("age").numpy(), population.column("male").numpy()
+print(f"{len(age)} faces: {np.mean(male > 0.5):.0%} perceived male, {np.mean(age > 40):.0%} perceived over 40")
+
+# %% [markdown]
+# A plane by hand: give every face +1 or -1, and find by least squares the weights that say it best (a small ridge holds them back). One
+# half of the faces is for fitting, the other for judging.
+#
+# > **Predict:** 512 weights, 400 faces to fit. In which space will the plane be right for more faces *that it was fitted to*? And for new
+# > faces?
+
+# %%
+label, half = male > 0.5, len(male) // 2
+for space, cloud in {"Z": z_all, "W": w_all}.items():
+    x, y = cloud[:half].double().numpy(), np.where(label[:half], 1.0, -1.0)
+    middle = x.mean(axis=0)
+    ridge = 0.01 * half * x.var(axis=0).mean() * np.eye(512)
+    plane = np.linalg.solve((x - middle).T @ (x - middle) + ridge, (x - middle).T @ (y - y.mean()))
+    side = (cloud.double().numpy() - middle) @ plane + y.mean() > 0
+    check(f"the plane in {space} by hand is the library's", plane, measure.fit_plane(x, label[:half], ridge=0.01)[0])
+    print(f"{space}: right for {np.mean(side[:half] == label[:half]):.0%} of the fitted faces, {np.mean(side[half:] == label[half:]):.0%} of the new ones")
+
+# %% [markdown]
+# **Check your guess.** With nearly as many weights as faces, a plane fits almost anything, in *any* space: the first column tells
+# nothing. New faces tell. That is why the library judges every face by a plane that has not seen it (five parts, each judged by a plane
+# fitted to the other four). Two more habits from the paper: keep the half of the faces about which the predictor is surest, and report
+# the **conditional entropy**, how many bits are missing about the label once the side is known (0: nothing, 1: everything).
+
+# %%
+def bits(share):
+    return 0.0 if share in (0, 1) else -share * np.log2(share) - (1 - share) * np.log2(1 - share)
+
+
+missing = side.mean() * bits(label[side].mean()) + (1 - side.mean()) * bits(label[~side].mean())
+check("conditional entropy by hand is the library's", missing, measure.conditional_entropy(side, label))
+
+# %%
+questions = {"perceived male": (male > 0.5, abs(male - 0.5)), "perceived over 40": (age > 40, abs(age - 40))}
+results = {}
+for name, (label, confidence) in questions.items():
+    kept = measure.surest(confidence)
+    for space, cloud in {"Z": z_all, "W": w_all}.items():
+        found = results[name, space] = measure.separability(cloud[kept], label[kept])
+        right, lost = found.accuracy, found.entropy
+        print(f"{name:17} in {space}: {right.value:3.0%} right ({right.low:.0%} to {right.high:.0%}), "
+              f"{lost.value:.2f} bits missing ({lost.low:.2f} to {lost.high:.2f})")
+
+# %%
+counts = [150, 300, 600, len(age)]
+curve = {}
+for space, cloud in {"Z": z_all, "W": w_all}.items():
+    for name, (label, _) in questions.items():
+        curve[name, space] = [measure.separability(cloud[:n], label[:n], ridges=(0.1, 1.0)).accuracy for n in counts]
+fig, axes = plot.chart(1, 2, height=4.6, sharey=True)
+for ax, (name, (label, _)) in zip(axes, questions.items(), strict=True):
+    for space, colour_of in zip("ZW", plot.COLOURS, strict=False):
+        found = curve[name, space]
+        ax.plot(counts, [100 * one.value for one in found], "o-", color=colour_of, label=space)
+        ax.fill_between(counts, [100 * one.low for one in found], [100 * one.high for one in found], color=colour_of, alpha=0.18, lw=0)
+    ax.axhline(100 * max(label.mean(), 1 - label.mean()), ls="--", color=plot.QUIET, lw=1.5)
+    ax.set(title=name, xlabel="faces scored", xscale="log", xticks=counts, xticklabels=counts, xlim=(140, 1.06 * counts[-1]))
+
+# %%
+axes[0].set_ylabel("% of unseen faces on the right side")
+axes[0].minorticks_off(), axes[1].minorticks_off()
+axes[1].legend(loc="lower right")
+plot.show(fig, alt="Accuracy on unseen faces against faces scored: W starts high and stays above Z, which climbs slowly from chance.")
+
+# %% [markdown]
+# W wins in both questions. Read the curves with care, though. Part of the advantage is *practical*: W uses few directions (you counted
+# them), so a plane in W is found from a few hundred faces, and Z's curve is still climbing where ours ends. How far Z would climb,
+# 100,000 faces tell: the paper had them, and W won there too.
+#
+# ## Beside the published numbers
+
+# %%
+published = {"StyleGAN": (666, 197, 165, 3.74), "StyleGAN2": (349, 129, 154, 4.27)}  # path length Z, W; separability Z, W
+for name, (path_z, path_w, score_z, score_w) in published.items():
+    per_z, per_w = np.log2(score_z) / 40, np.log2(score_w) / 40
+    print(f"{name:12} path length {path_z} in Z, {path_w} in W: {path_z / path_w:.1f} times; missing {per_z:.2f} and {per_w:.2f} bits per attribute")
+ours = [np.mean([results[name, space].entropy.value for name in questions]) for space in "ZW"]
+print(f"this lesson  path length {ppl_z.value:.2g} in Z, {ppl_w.value:.2g} in W: {ratio.value:.1f} times; missing {ours[0]:.2f} and {ours[1]:.2f} bits per attribute")
+
+# %% [markdown]
+# | | published (FFHQ, 1024 pixels, NVIDIA) | this lesson |
+# |---|---|---|
+# | path length | 100,000 paths, beginnings only, pictures shrunk to 256 pixels, VGG features, 1 % trimmed at both ends | 64 paths, beginnings only, 256-pixel previews, EfficientNet-Lite0 features, 1 % trimmed (the shortest and longest at most) |
+# | separability | 200,000 faces, surest half, 40 attributes, judged on the fitted faces, 2 to the power of the added bits | 800 faces, surest half, 2 attributes, judged on unseen faces, bits per attribute |
+# | network | StyleGAN, StyleGAN2 | MobileStyleGAN, a student with StyleGAN2's mapping |
+#
+# So compare Z with W within a line, never a number with one of another line: another feature network is another ruler. Bits differ for a
+# second reason: among the 40 attributes are rare ones (bald, hat), about which little can be missing in the first place.
+#
+# ## Exercises
+#
+# Replace `...`, run the cell, read the hint.
+
+# %% [markdown]
+# ### Exercise 1: the opposite face
+# ψ = 0 is the average face. What lies on its *other* side, as far away as seed 85? Write the w of the opposite face, [1, 512], without
+# calling `truncate`.
+
+# %% tags=["exercise"]
+w = faces.mapping(normal(85, faces.z_dim))
+opposite = ...  # your line
+check(
+    "exercise 1",
+    opposite,
+    lambda v: torch.allclose(v, 2 * faces.w_mean - w, atol=1e-4) or "go from the average by minus the way that leads to w: ψ = -1",
+)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# opposite = faces.w_mean - (w - faces.w_mean)
+# ```
+#
+# Look at it: `plot.show(plot.strip(faces.preview(broadcast(opposite, 16))), alt="The opposite of seed 85")`. Opposite in everything that
+# W knows at once.
+# </details>
+
+# %% [markdown]
+# ### Exercise 2: three parents
+# Build the ws [1, 16, 512] of a face with the coarse styles of `a`, the middle styles of `b` and the fine styles of `c`.
+
+# %% tags=["exercise"]
+a, b, c = broadcast(faces.mapping(normal([19, 75, 82], faces.z_dim)), 16).split(1)
+child = ...  # your line
+check("exercise 2", child, torch.cat([a[:, :5], b[:, 5:9], c[:, 9:]], dim=1), hint="layers 0 to 4, 5 to 8, 9 to 15; mix can be used twice")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# child = mix(mix(a, b, "middle"), c, "fine")
+# ```
+#
+# What is not replaced stays: coarse is still `a`'s.
+# </details>
+
+# %% [markdown]
+# ### Exercise 3: the speed on the way
+# Path length looks at the beginning of a path only. Write `speed(t)`: perceptual distance / epsilon² between the previews at `t` and `t +
+# epsilon` on the straight line in W from seed 0 to seed 1 (`ends`), with epsilon 0.0001. At t = 0 it must give what you measured above
+# for that pair. Then go on: where on the way does the face change fastest, and what do you see there?
+
+# %% tags=["exercise"]
+ends = faces.mapping(normal([0, 1], faces.z_dim))
+
+
+def speed(t): ...  # your lines
+
+
+check(
+    "exercise 3",
+    speed,
+    lambda f: abs(float(f(0.0)) / lengths_w[0] - 1) < 0.05 or "draw lerp(ends[:1], ends[1:], t) and the same at t + epsilon; divide by epsilon²",
+)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def speed(t):
+#     here, there = (faces.preview(broadcast(lerp(ends[:1], ends[1:], s), 16)) for s in (t, t + 1e-4))
+#     return float(distance(here, there)) / 1e-4**2
+# ```
+#
+# Try `[speed(t) for t in torch.linspace(0, 0.99, 12).tolist()]`. Peaks are places where something appears or vanishes: a beard, teeth,
+# long hair.
+# </details>
+
+# %% [markdown]
+# ## The answer
+#
+# **Question:** 512 numbers name a face. Where in the picture do they end up, and what does the network do to them first?
+#
+# **Answer:** they end up everywhere, as a style for each of 16 layers: coarse ones set pose, shape and hair, middle ones the features,
+# fine ones the colours, and what nobody needs to decide, single hairs, is left to (frozen) noise. First, though, eight layers turn the
+# dice Z into coordinates W: fewer directions that matter, paths two to three times shorter, and planes that divide faces where Z's hardly
+# do. Every edit from here on is made in W.
+#
+# ## What next
+#
+# [04 · What lies between two faces?](04_averaging_and_interpolation.ipynb) walks through this space; [05 · Where is
+# age?](05_finding_directions.ipynb) turns the plane that you fitted into a direction.

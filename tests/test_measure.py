@@ -1,0 +1,232 @@
+"""Path length and separability: closed forms, truths of drawn data, and laws."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+from torch.testing import assert_close
+
+from dvlatent.errors import CheckpointError, ShapeError
+from dvlatent.latents import lerp, slerp
+from dvlatent.methods import measure, survey
+from dvlatent.methods.measure import PathConfig, bootstrap, conditional_entropy, fit_plane, path_lengths, separability, surest, trimmed_mean
+from dvlatent.rng import normal
+from dvlatent.types import fingerprint
+
+
+class Linear:
+    """A generator whose pictures are its w, so that path lengths are known in closed form."""
+
+    z_dim = w_dim = 12
+    num_layers, resolution = 2, 2
+    w_mean = torch.zeros(12)
+
+    def __init__(self, stretch: float = 1.0) -> None:
+        self.stretch = stretch
+
+    def mapping(self, z):
+        return self.stretch * z
+
+    def synthesis(self, ws):
+        return ws.mean(dim=1).view(-1, 3, 2, 2)
+
+
+def squared(a, b):
+    return (a - b).square().sum(dim=(1, 2, 3))
+
+
+def planted(faces=400, numbers=20, gap=3.0, seed=0):
+    """Two clouds, `gap` standard deviations apart: the best cut is right with probability Phi(gap / 2)."""
+    dice = np.random.RandomState(seed)
+    label = dice.rand(faces) < 0.5
+    return dice.randn(faces, numbers) + gap * np.where(label, 0.5, -0.5)[:, None] * np.eye(numbers)[0], label
+
+
+@pytest.mark.parametrize("stretch", [1.0, 0.25])
+def test_on_straight_lines_the_path_length_is_the_squared_distance_of_the_ends(stretch):
+    generator = Linear(stretch)
+    w = generator.mapping(normal(range(12), 12))
+    lengths = path_lengths(generator, squared, "w", PathConfig(pairs=6, epsilon=1e-2))
+    assert_close(torch.from_numpy(lengths).float(), (w[0::2] - w[1::2]).square().sum(dim=1), rtol=1e-3, atol=1e-3)
+
+
+def test_on_arcs_of_a_sphere_the_path_length_is_the_squared_angle():
+    class Sphere(Linear):
+        def mapping(self, z):
+            return z / z.norm(dim=1, keepdim=True)
+
+    z = normal(range(12), 12)
+    angle = torch.acos(torch.cosine_similarity(z[0::2], z[1::2]))
+    lengths = path_lengths(Sphere(), squared, "z", PathConfig(pairs=6, epsilon=1e-2))
+    assert_close(torch.from_numpy(lengths).float(), angle.square(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("space", ["z", "w"])
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_batch_and_the_number_of_pairs_change_no_pair(space, ends):
+    one = path_lengths(Linear(), squared, space, PathConfig(pairs=5, epsilon=0.1, batch=1, ends=ends))
+    other = path_lengths(Linear(), squared, space, PathConfig(pairs=5, epsilon=0.1, batch=4, ends=ends))
+    np.testing.assert_allclose(one, other, rtol=1e-4)
+    np.testing.assert_allclose(one[:3], path_lengths(Linear(), squared, space, PathConfig(pairs=3, epsilon=0.1, ends=ends)), rtol=1e-4)
+
+
+def test_a_full_path_is_looked_at_anywhere_between_its_ends():
+    class Bent(Linear):
+        def synthesis(self, ws):
+            seen.append(ws[:, 0])
+            return super().synthesis(ws)
+
+    seen = []
+    path_lengths(Bent(), squared, "w", PathConfig(pairs=4, epsilon=0.5, ends=False))
+    w = normal(range(8), 12)
+    share = ((seen[0] - w[0::2]) * (w[1::2] - w[0::2])).sum(1) / (w[1::2] - w[0::2]).square().sum(1)
+    assert ((share > 0) & (share < 0.5)).all() and share.std() > 0
+    assert_close(seen[1], torch.stack([lerp(a[None], b[None], float(t) + 0.5)[0] for a, b, t in zip(w[0::2], w[1::2], share, strict=True)]))
+
+
+def test_the_same_path_by_an_obvious_loop(toy, toy_distance):
+    lengths = path_lengths(toy, toy_distance, "z", PathConfig(pairs=3, epsilon=1e-2, seed=7))
+    for pair, length in enumerate(lengths):
+        a, b = normal([7 + 2 * pair, 8 + 2 * pair], toy.z_dim).split(1)
+        here, there = (toy.synthesis(toy.mapping(slerp(a, b, t))[:, None].repeat(1, toy.num_layers, 1)) for t in (0.0, 1e-2))
+        assert float(toy_distance(here, there)) / 1e-4 == pytest.approx(length, rel=1e-2)
+
+
+@pytest.mark.parametrize("wrong", [{"space": "x"}, {"pairs": 0}, {"epsilon": 0.0}, {"epsilon": 2.0}])
+def test_impossible_paths_are_refused_in_words(wrong):
+    space = wrong.pop("space", "w")
+    with pytest.raises(ShapeError, match="path lengths need"):
+        path_lengths(Linear(), squared, space, PathConfig(**wrong))
+
+
+def test_the_estimate_holds_the_trimmed_mean_and_an_interval_around_it():
+    config = PathConfig(pairs=40, epsilon=0.1)
+    found = measure.path_length(Linear(), squared, "w", config)
+    assert found.value == pytest.approx(trimmed_mean(path_lengths(Linear(), squared, "w", config)))
+    assert found.low < found.value < found.high and found.samples == 40
+
+
+def test_trimming_takes_one_percent_from_both_ends_and_keeps_what_is_at_the_limit():
+    values = np.arange(1001.0)
+    values[0], values[-1] = -1e9, 1e9
+    assert trimmed_mean(values) == pytest.approx(500)
+    assert trimmed_mean(values, percent=0) == pytest.approx(values.mean())
+
+
+def test_the_bootstrap_of_a_mean_is_as_wide_as_theory_says():
+    values = np.random.RandomState(0).randn(400)
+    found = bootstrap(values)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert bootstrap(values) == found, "the dice are seeded"
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    held = [bootstrap(np.random.RandomState(seed).randn(60) + 3, resamples=200, seed=seed) for seed in range(200)]
+    assert 0.88 <= np.mean([one.low < 3 < one.high for one in held]) <= 0.99
+
+
+def test_the_plane_is_the_one_of_scikit_learn():
+    x, y = planted()
+    vector, offset = fit_plane(x, y, ridge=0.3)
+    other = Ridge(alpha=0.3 * len(x) * x.var(axis=0).mean()).fit(x, np.where(y, 1.0, -1.0))
+    np.testing.assert_allclose(vector, other.coef_, atol=1e-9)
+    assert offset == pytest.approx(other.intercept_)
+
+
+@given(st.floats(0.01, 100), st.floats(-5, 5))
+def test_the_plane_cuts_alike_wherever_the_cloud_lies_and_however_large_it_is(scale, shift):
+    x, y = planted(faces=60, numbers=5)
+    vector, offset = fit_plane(x, y, ridge=0.1)
+    moved, moved_offset = fit_plane(scale * x + shift, y, ridge=0.1)
+    np.testing.assert_allclose((scale * x + shift) @ moved + moved_offset, x @ vector + offset, atol=1e-6)
+
+
+def test_separability_finds_the_accuracy_that_was_planted():
+    found = separability(*planted(faces=3000, gap=3.0))
+    truth = 0.5 * (1 + math.erf(1.5 / math.sqrt(2)))
+    assert found.accuracy.low - 0.01 <= truth <= found.accuracy.high + 0.01
+    assert found.accuracy.samples == 3000
+
+
+def test_noise_is_not_separable_even_where_it_can_be_fitted_perfectly():
+    dice = np.random.RandomState(0)
+    found = separability(dice.randn(200, 512), dice.rand(200) < 0.5, ridges=(1e-3,))
+    assert found.fitted == 1.0, "with more numbers than faces every label can be fitted"
+    assert found.accuracy.value == pytest.approx(0.5, abs=0.12)
+    assert found.entropy.value > 0.9
+
+
+@pytest.mark.parametrize(
+    "side, label, bits",
+    [
+        ([0, 0, 1, 1], [0, 0, 1, 1], 0.0),
+        ([0, 0, 1, 1], [1, 1, 0, 0], 0.0),  # the wrong way round tells as much
+        ([0, 1, 0, 1], [0, 0, 1, 1], 1.0),
+        ([0, 0, 0, 0], [0, 0, 0, 1], 0.8112781),  # a useless cut leaves what the label had to tell
+        ([1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0], 0.5 * 0.8112781),
+    ],
+)
+def test_conditional_entropy_in_bits(side, label, bits):
+    assert conditional_entropy(np.array(side, bool), np.array(label, bool)) == pytest.approx(bits, abs=1e-6)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
+def test_a_cut_never_takes_knowledge_away(pairs):
+    side, label = np.array(pairs, dtype=bool).T
+    alone = conditional_entropy(np.zeros_like(label), label)
+    assert -1e-12 <= conditional_entropy(side, label) <= alone + 1e-12 <= 1 + 1e-9
+
+
+def test_the_surest_half():
+    assert surest(np.array([0.1, 0.4, 0.3, 0.2])).tolist() == [False, True, True, False]
+    assert surest(np.zeros(10), keep=0.3).sum() == 3
+
+
+@pytest.mark.parametrize("labels", [np.zeros(30, bool), np.arange(30), np.zeros(7, bool)])
+def test_labels_that_cannot_be_cut_are_refused_in_words(labels):
+    with pytest.raises(ShapeError, match=r"needs 20 faces of either label|True or False"):
+        separability(np.random.RandomState(0).randn(30, 4), labels, folds=10)
+
+
+def test_a_population_comes_back_from_its_seeds(toy, tmp_path):
+    def brightness(image):
+        return image.mean(dim=(1, 2, 3))[:, None]
+
+    brightness.names = ("bright",)
+    scored = list(survey.survey(toy, brightness, [3, 5, 8], psi=0.7))
+    scores = torch.stack([score for _, score in scored])
+    survey.save(survey.Population((3, 5, 8), scores, ("bright",), 0.7, fingerprint(toy)), tmp_path / "some.safetensors")
+    again = survey.load(tmp_path / "some.safetensors")
+    z, w = again.latents(toy)
+    assert_close(z, normal([3, 5, 8], toy.z_dim))
+    assert_close(brightness(toy.synthesis(w[:, None].repeat(1, toy.num_layers, 1))), scores)
+    assert_close(again.column("bright"), scores[:, 0])
+
+
+def test_a_population_of_another_generator_is_refused(toy):
+    foreign = survey.Population((1,), torch.zeros(1, 1), ("age",), 1.0, "0123456789ab")
+    with pytest.raises(CheckpointError, match="drawn by generator 0123456789ab"):
+        foreign.latents(toy)
+
+
+def test_the_shipped_population_is_whole():
+    population = survey.load()
+    age, male = population.column("age"), population.column("male")
+    assert len(age) >= 500 and population.psi == 1.0 and len(set(population.seeds)) == len(age)
+    assert 0 < age.min() and age.max() <= 80 and 0.3 < (male > 0.5).float().mean() < 0.7
+
+
+@pytest.fixture(scope="module")
+def toy():
+    from dvlatent.nets.toy import ToyFaces
+
+    return ToyFaces()
+
+
+@pytest.fixture
+def toy_distance():
+    return lambda a, b: (a - b).square().mean(dim=(1, 2, 3))
