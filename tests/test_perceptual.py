@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from dvlatent import images, load
 from dvlatent.checkpoints.store import asset_path
 from dvlatent.errors import AssetBroken, ShapeError
-from dvlatent.nets.perceptual import Distance
+from dvlatent.nets.perceptual import Distance, _unit
 
 DATA = Path(__file__).parent / "data"
 sys.path.insert(0, str(DATA))
@@ -108,6 +108,12 @@ def test_gradient_is_finite_everywhere_and_zero_at_the_target(distance, faces):
         start.requires_grad_()
         distance(start, noise(1, 1, 3, 64, 64)).sum().backward()
         assert torch.isfinite(start.grad).all() and start.grad.abs().sum() > 0
+
+
+def test_a_position_that_sees_nothing_has_a_finite_gradient():
+    nothing = torch.zeros(1, 16, 2, 2, requires_grad=True)
+    _unit(nothing).sum().backward()
+    assert torch.isfinite(nothing.grad).all()
 
 
 def test_gradient_points_downhill(distance, faces):
