@@ -36,6 +36,7 @@ notebooks: $(READY) assets  ## make the .ipynb files from notebooks/src and run 
 	$(PY) notebooks/build.py execute $(NAMES)
 
 bench: $(READY) assets  ## measure time and memory; prints ratios
+	@$(PY) -c "import openvino" 2>/dev/null || $(PIP) install -c constraints.txt -e ".[bench]"  # the peer
 	$(PY) benchmarks/run.py
 
 badges: $(READY)  ## point every Colab badge at one repository: make badges REPO=owner/name
@@ -75,7 +76,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "1 of 2: PyTorch"
 	@$(PIP) install -c constraints.txt torch || { echo "$(INSTALL_FAILED)"; exit 1; }
 	@echo "2 of 2: the other packages, and dvlatent itself"
-	@$(PIP) install -c constraints.txt -e ".[course,test,fast,faces]" || { echo "$(INSTALL_FAILED)"; exit 1; }
+	@$(PIP) install -c constraints.txt -e ".[course,test]" || { echo "$(INSTALL_FAILED)"; exit 1; }
 	@touch $@
 
 INSTALL_FAILED := pip could not finish: its last lines say why. Without a network this one step cannot work; with one, run the same \

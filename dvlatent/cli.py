@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     train.add_argument("--faces", type=int, help="training faces; for w-mean, vectors")
     train.add_argument("--steps", type=int, help="optimiser steps of the preview")
-    train.add_argument("--pool", type=Path, default=Path("build/preview"), help="folder for the rendered training faces, 4.6 MB each")
+    train.add_argument("--pool", type=Path, default=Path("build/preview"), help="folder for the rendered training faces, 8.8 MB each")
     train.set_defaults(run=_train, resume="Rendered faces are kept in the --pool folder; the same command goes on from them.")
     return parser
 

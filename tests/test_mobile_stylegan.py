@@ -12,7 +12,7 @@ from dvlatent.checkpoints.openvino_ir import read_constants
 from dvlatent.checkpoints.store import asset_path
 from dvlatent.errors import ShapeError
 from dvlatent.nets import mobile_stylegan
-from dvlatent.nets.mobile_stylegan import Block, ToImage, inverse_haar
+from dvlatent.nets.mobile_stylegan import Block, ToImage, haar, inverse_haar
 
 RECORDED = np.load(Path(__file__).parent / "data" / "mobile_stylegan_openvino.npz", allow_pickle=False)
 
@@ -140,6 +140,7 @@ def test_inverse_haar_has_the_right_gradient_and_keeps_lengths():
     x = torch.randn(2, 8, 3, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(inverse_haar, x)
     assert torch.isclose(inverse_haar(x * 0.5).norm(), x.norm())
+    torch.testing.assert_close(haar(inverse_haar(x)), 4 * x)
 
 
 def test_a_batch_is_its_faces(faces):

@@ -42,9 +42,9 @@ def test_same_ws_same_preview_and_no_input_is_touched(faces):
 
 def test_a_square_of_the_features_gives_that_square_of_the_picture(faces):
     ws = truncate(broadcast(faces.mapping(normal([5], faces.z_dim)), 16), toward=faces.w_mean, psi=0.7)
-    features = faces.features(ws, blocks=4)
+    features = faces.features(ws, blocks=5)
     whole = faces.preview_head(features, ws)
-    part = faces.preview_head(features[:, :, 10:42, 20:52], ws, torch.tensor([[10, 20]]))
+    part = faces.preview_head(features[:, :, 20:84, 40:104], ws, torch.tensor([[20, 40]]))
     assert (whole[:, :, 40:168, 80:208] - part)[:, :, 8:-8, 8:-8].abs().max() < 1e-4
 
 

@@ -30,10 +30,11 @@ class PreviewConfig:
     faces: int = 2500  # rendered once, then looked at many times
     steps: int = 12000  # optimiser steps
     batch: int = 8  # faces in a step
-    crop: int = 32  # side of the square of features that a step sees of each face, of 64
+    crop: int = 64  # side of the square of features that a step sees of each face, of 128
+    examples: int = 160  # faces for the linear start
     rate: float = 2e-3  # Adam's learning rate at its highest
     width: int = 96  # channels of the head
-    rank: int = 64  # numbers in which the head reads the finer w's
+    rank: int = 128  # numbers in which the head reads the finer w's
     seed: int = 1_000_000  # training faces use seeds from here on; tests stay below it
 
 
@@ -71,15 +72,15 @@ def small(image: Image) -> Image:
 class Pool:
     """Faces rendered for training: what the head is given and what it should make of it."""
 
-    features: np.ndarray  # [faces, 64, 64, 512] float16, on disk
+    features: np.ndarray  # [faces, 128, 128, 256] float16, on disk
     pictures: np.ndarray  # [faces, 256, 256, 3] float16, on disk
     done: int  # how many are rendered
 
 
 @torch.no_grad()
 def render_pool(generator: MobileStyleGAN, folder: Path, config: PreviewConfig) -> Iterator[Pool]:
-    """Render the training faces into two .npy files (4.6 MB a face); yields the pool as it grows, and resumes."""
-    shapes = {"features": (config.faces, 64, 64, 512), "pictures": (config.faces, 256, 256, 3)}
+    """Render the training faces into two .npy files (8.8 MB a face); yields the pool as it grows, and resumes."""
+    shapes = {"features": (config.faces, 128, 128, 256), "pictures": (config.faces, 256, 256, 3)}
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, shape in shapes.items():
@@ -109,18 +110,22 @@ def train_preview(generator: MobileStyleGAN, pool: Pool, config: PreviewConfig) 
         ws_of = torch.cat([training_ws(generator, face, config) for face in range(len(pool.pictures))])
     head.read_like(generator, ws_of)
     head.styles.requires_grad_(False)
+    examples = min(pool.done, config.examples)
+    head.fit_linear((_whole(pool.features, face), _whole(pool.pictures, face)) for face in range(examples))
     average.load_state_dict(head.state_dict())
-    adam = torch.optim.Adam([parameter for parameter in head.parameters() if parameter.requires_grad], lr=config.rate, betas=(0.9, 0.99))
+    slow, fast = list(head.linear.parameters()), [p for name, p in head.named_parameters() if not name.startswith(("linear", "styles"))]
+    adam = torch.optim.Adam([{"params": fast, "scale": 1.0}, {"params": slow, "scale": 0.05}], betas=(0.9, 0.99))
     dice = np.random.RandomState(config.seed)
     for index in range(config.steps):
         warm, left = min(1.0, (index + 1) / 200), 1 - index / config.steps
-        adam.param_groups[0]["lr"] = config.rate * warm * (0.5 - 0.5 * math.cos(math.pi * left))
+        for group in adam.param_groups:
+            group["lr"] = group["scale"] * config.rate * warm * (0.5 - 0.5 * math.cos(math.pi * left))
         faces = dice.randint(0, pool.done, config.batch)
-        corners = dice.randint(0, 64 - config.crop + 1, (config.batch, 2))
+        corners = dice.randint(0, PreviewHead.size_px - config.crop + 1, (config.batch, 2))
         features = _crops(pool.features, faces, corners, config.crop)
-        target = _crops(pool.pictures, faces, 4 * corners, 4 * config.crop)
-        difference = (head(features, ws_of[faces], torch.from_numpy(corners)) - target)[:, :, 8:-8, 8:-8]  # without the cut edges
-        error = difference.square().mean(dim=(1, 2, 3))  # [batch]
+        target = _crops(pool.pictures, faces, 2 * corners, 2 * config.crop)
+        error = (head(features, ws_of[faces], torch.from_numpy(corners)) - target).square()
+        error = torch.stack([_uncut(square, corner, config.crop).mean() for square, corner in zip(error, corners, strict=True)])  # [batch]
         adam.zero_grad()
         error.log().mean().backward()  # the logarithm is decibels: an easy face counts as much as a hard one
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -130,6 +135,18 @@ def train_preview(generator: MobileStyleGAN, pool: Pool, config: PreviewConfig) 
             for mine, latest in zip(average.parameters(), head.parameters(), strict=True):
                 mine.lerp_(latest, 1 - keep)
         yield PreviewStep(index, psnr_db(error.detach()), average)
+
+
+def _uncut(square: Tensor, corner: np.ndarray, crop: int) -> Tensor:
+    """Without the few pixels along the edges where the features were cut; an edge of the whole picture stays."""
+    (top, left), margin, last = corner, 4, PreviewHead.size_px - crop
+    rows = slice(margin if top else None, None if top == last else -margin)
+    columns = slice(margin if left else None, None if left == last else -margin)
+    return square[:, rows, columns]
+
+
+def _whole(pool: np.ndarray, face: int) -> Tensor:
+    return torch.from_numpy(pool[face].astype(np.float32)).permute(2, 0, 1)[None]
 
 
 def _crops(pool: np.ndarray, faces: np.ndarray, corners: np.ndarray, size: int) -> Tensor:

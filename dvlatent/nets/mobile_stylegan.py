@@ -127,7 +127,8 @@ class StyledConv(Modulated):
 def convolve_rows(x: Features, start: int, stop: int, tensors: tuple[Tensor, ...]) -> Features:
     """Output rows [start, stop) of a StyledConv, from input rows [start - 1, stop + 1) as far as the layer has them."""
     depthwise, weight, noise, bias = tensors
-    x = F.pad(x, (0, 0, int(start == 0), int(stop == len(noise))))
+    if start == 0 or stop == len(noise):  # the edge of the picture: a row of zeros
+        x = F.pad(x, (0, 0, int(start == 0), int(stop == len(noise))))
     x = F.conv2d(x, depthwise, padding=(0, 1), groups=len(depthwise))
     return _bend(F.conv2d(x, weight[:, :, None, None], bias), noise[start:stop])
 
@@ -218,12 +219,17 @@ class _InverseHaar(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> Tensor:
-        batch, channels, height, width = grad.shape
-        pixels = grad.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2, channels)
-        (a, b), (c, d) = [[pixels[:, :, row, :, column] for column in (0, 1)] for row in (0, 1)]
-        top, bottom, top_change, bottom_change = a + b, c + d, a - b, c - d
-        bands = (top + bottom, top - bottom, top_change + bottom_change, top_change - bottom_change)
-        return torch.cat(bands, dim=-1).permute(0, 3, 1, 2)
+        return haar(grad)
+
+
+def haar(x: Features) -> Features:
+    """The forward transform, the transpose of `inverse_haar` and four times its inverse: [batch, c, 2h, 2w] -> [batch, 4c, h, w]."""
+    batch, channels, height, width = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2, channels)
+    (a, b), (c, d) = [[pixels[:, :, row, :, column] for column in (0, 1)] for row in (0, 1)]
+    top, bottom, top_change, bottom_change = a + b, c + d, a - b, c - d
+    bands = (top + bottom, top - bottom, top_change + bottom_change, top_change - bottom_change)
+    return torch.cat(bands, dim=-1).permute(0, 3, 1, 2)
 
 
 def inverse_haar(x: Features) -> Features:
