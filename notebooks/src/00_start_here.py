@@ -45,8 +45,8 @@ faces = dvlatent.load("faces")  # a network that has learned to draw faces
 z = dvlatent.normal(28, faces.z_dim)  # 512 dice, thrown with seed 28
 w = dvlatent.truncate(faces.mapping(z), toward=faces.w_mean, psi=0.7)  # tidied up: lesson 03 explains both
 picture = faces.synthesis(dvlatent.broadcast(w, faces.num_layers))
-close = picture[:, :, 340:760, 300:720]  # the same picture, nearer
-both = torch.cat([dvlatent.images.resize(picture, 420), close])
+close = picture[:, :, 350:890, 250:790]  # the same picture, nearer
+both = torch.cat([dvlatent.images.resize(picture, 540), close])
 fig = plot.strip(both, caption="A person who does not exist, and a closer look.")
 plot.show(fig, alt="A portrait as sharp as a photograph, and an enlarged part of it with eyes, nose and "
           "mouth: nobody whom the camera ever saw.")
@@ -100,7 +100,7 @@ check("half way by hand is dvlatent.lerp", half, dvlatent.lerp(a, b, 0.5))
 way = dvlatent.lerp(a, b, torch.linspace(0, 1, 5))  # [5, 512]
 fig = plot.strip(
     faces.synthesis(dvlatent.broadcast(way, faces.num_layers)), titles=["A", "25 %", "50 %", "75 %", "B"],
-    caption="Every face on the way is a face; nothing is pasted.",
+    caption="Everyone on the way is a whole person; nothing is pasted.",
 )  # fmt: skip
 plot.show(fig, alt="Five faces in a row: the first turns into the last step by step, and each one between "
           "them is a whole person.")
