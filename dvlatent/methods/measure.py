@@ -192,10 +192,16 @@ def _best_ridge(x: np.ndarray, y: Labels, ridges: tuple[float, ...], seed: int) 
     if len(ridges) == 1:
         return ridges[0]
     part = _parts(y, 3, seed + 1)
-    right = []
-    for ridge in ridges:
-        planes = [(part == fold, *fit_plane(x[part != fold], y[part != fold], ridge)) for fold in range(3)]
-        right.append(np.mean([((x[test] @ vector + offset > 0) == y[test]).mean() for test, vector, offset in planes]))
+    right = np.zeros(len(ridges))
+    for fold in range(3):
+        train, test = part != fold, part == fold
+        middle, target = x[train].mean(axis=0), np.where(y[train], 1.0, -1.0)
+        spread = x[train] - middle
+        values, vectors = np.linalg.eigh(spread.T @ spread)  # one decomposition serves every strength
+        along, seen = vectors.T @ (spread.T @ (target - target.mean())), (x[test] - middle) @ vectors
+        for at, ridge in enumerate(ridges):
+            strength = ridge * values.sum() / x.shape[1]  # the sum of squares per number, as in fit_plane
+            right[at] += ((seen @ (along / (values + strength)) + target.mean() > 0) == y[test]).sum()
     return max(zip(right, ridges, strict=True))[1]
 
 
