@@ -82,7 +82,7 @@ def test_colab_satisfies_our_floors(freeze):
     if not COLAB.is_dir():
         pytest.skip("no ../shared/colab beside the checkout, so Colab's versions are unknown here")
     colab = pins(COLAB / freeze)
-    wanted = requirements("course", "fast", "faces")
+    wanted = requirements("course")
     assert len(colab) > 300 and {"torch", "numpy", "ipywidgets"} <= set(colab) & set(wanted)
     wrong = [f"{r} but Colab has {colab[n]}" for n, r in wanted.items() if n in colab and not r.specifier.contains(colab[n])]
     assert not wrong, "lower the floor (upgrading inside a running Colab breaks it): " + "; ".join(wrong)

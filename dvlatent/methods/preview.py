@@ -107,7 +107,8 @@ def train_preview(generator: MobileStyleGAN, pool: Pool, config: PreviewConfig) 
     head = PreviewHead(config.width, config.rank).to(memory_format=torch.channels_last)
     average = PreviewHead(config.width, config.rank)
     with torch.no_grad():
-        ws_of = torch.cat([training_ws(generator, face, config) for face in range(len(pool.pictures))])
+        count = max(pool.done, 4 * config.rank)  # reading them costs nothing; components need more faces than there are components
+        ws_of = torch.cat([training_ws(generator, face, config) for face in range(count)])
     head.read_like(generator, ws_of)
     head.styles.requires_grad_(False)
     examples = min(pool.done, config.examples)
