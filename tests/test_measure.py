@@ -216,7 +216,7 @@ def test_a_population_of_another_generator_is_refused(toy):
 def test_the_shipped_population_is_whole():
     population = survey.load()
     age, male = population.column("age"), population.column("male")
-    assert len(age) >= 500 and population.psi == 1.0 and len(set(population.seeds)) == len(age)
+    assert len(age) >= 1000 and population.psi == 1.0 and len(set(population.seeds)) == len(age)
     assert 0 < age.min() and age.max() <= 80 and 0.3 < (male > 0.5).float().mean() < 0.7
 
 

@@ -1,6 +1,6 @@
 """Drawing many faces and scoring each: seeds in, a population out. Taught in notebooks 03 and 05.
 
-`python -m dvlatent.methods.survey --faces 800` makes the population that notebook 03 cuts in two; it can be stopped and run again.
+`python -m dvlatent.methods.survey --faces 1000` makes the population that notebook 03 cuts in two; it can be stopped and run again.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def load(path: Path | str = SHIPPED) -> Population:
 def main(arguments: list[str] | None = None) -> None:
     """Survey the face generator from seed 0 on; what is scored already is kept in a file beside the output."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--faces", type=int, default=800, help="how many")
+    parser.add_argument("--faces", type=int, default=1000, help="how many")
     parser.add_argument("--psi", type=float, default=1.0, help="truncation")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="a .safetensors file")
     chosen = parser.parse_args(arguments)
