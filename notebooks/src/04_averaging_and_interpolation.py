@@ -378,7 +378,7 @@ for colour, (name, each) in zip((1, 4, 2), speed.items(), strict=True):
 axes.set(title="How fast the picture changes", xlabel="t, from a to b", ylabel="speed", xlim=(0, 1))
 axes.set_ylim(bottom=0)
 axes.legend(loc="lower center", ncols=3)
-plot.show(fig, alt="Speed along the three ways. The line in Z peaks in the middle; the line in W is the "
+plot.show(fig, alt="Speed along the three ways. The line in Z speeds up past the middle; the line in W is the "
           "lowest and the most even.")
 
 # %% [markdown]
@@ -428,12 +428,12 @@ def sharpest_turn(path):
 print(f"sharpest turn, in degrees: straight legs {sharpest_turn(straight):.0f}, walk {sharpest_turn(smooth):.0f}")
 
 # %%
-plot.show_film(sketch(smooth), seconds=6, size_px=256, alt="A film: one face turns smoothly into another, "
+plot.show_film(sketch(smooth), seconds=6, quality=50, alt="A film: one face turns smoothly into another, "
                "through five people, without a cut.")
 
 # %% [markdown]
 # **Check your guess:** more than a right angle. Two legs share a stop: one arrives at it, the other leaves it, and the way from the stop to anywhere else
-# has much in common with the way back.
+# has much in common with the way back. The walk makes the same turn, spread over many frames.
 #
 # A **loop** leads back to its first stop, so the film has no end. We also write it to files that you can send to somebody: a GIF and an MP4.
 
@@ -445,7 +445,7 @@ from PIL import Image as Pillow
 
 loop = dvlatent.walk(stops, 40, loop=True)  # [40, 512]
 step = (loop.roll(-1, dims=0) - loop).norm(dim=1)  # the last one leads from the last frame to the first
-print(f"the step from the last frame back to the first is {step[-1] / step.mean():.1f} of a usual one")
+print(f"the step from the last frame back to the first is {2 * step[-1] / (step[0] + step[-2]):.1f} times its neighbours")
 frames = sketch(loop)
 with tempfile.TemporaryDirectory() as folder:  # give a folder of your own to keep them
     for name in ("loop.gif", "loop.mp4"):
@@ -454,7 +454,7 @@ with tempfile.TemporaryDirectory() as folder:  # give a folder of your own to ke
         print(f"loop.gif and loop.mp4 are written; the GIF has {film.n_frames} frames")
 
 # %%
-plot.show_film(frames, seconds=5, size_px=256, alt="A film without an end: five people turn into one another "
+plot.show_film(frames, seconds=5, quality=50, alt="A film without an end: five people turn into one another "
                "and the last one into the first.")
 
 # %% [markdown]
