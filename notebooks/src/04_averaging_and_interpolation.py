@@ -382,8 +382,8 @@ plot.show(fig, alt="Speed along the three ways. The line in Z speeds up past the
           "lowest and the most even.")
 
 # %% [markdown]
-# **Check your guess:** four pairs are few, but the order is that of the published path lengths (lesson 03 measures them properly). The rule of the
-# field follows: **lerp in W, slerp in Z**.
+# **Check your guess:** the arc is more even than the line through the same faces, and W is shorter and more even than both. Four pairs are few, but W
+# before Z is also the order of the published path lengths (lesson 03 measures them properly). So the rule of the field is: **lerp in W, slerp in Z**.
 #
 # ## Blending only some layers
 #
