@@ -27,8 +27,8 @@ from dvlatent.types import Image, Predictor, Ws
 class PreviewConfig:
     """How a preview head is trained."""
 
-    faces: int = 2500  # rendered once, then looked at many times
-    steps: int = 12000  # optimiser steps
+    faces: int = 1600  # rendered once, then looked at many times
+    steps: int = 6500  # optimiser steps
     batch: int = 8  # faces in a step
     crop: int = 64  # side of the square of features that a step sees of each face, of 128
     examples: int = 160  # faces for the linear start
