@@ -6,6 +6,8 @@ the Haar wavelet. Every layer is steered by a w of its own, 16 in all, coarse to
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ class MobileStyleGAN(nn.Module):
 
         On two CPU cores a face takes about a quarter of a second, with its gradient about a second.
         """
-        return self.features(ws, blocks=7).contiguous()
+        return _each(lambda one: self.features(one, blocks=7), ws)
 
     def preview(self, ws: Ws) -> Image:
         """A quick look: [batch, 16, 512] -> [batch, 3, 256, 256], through a small head on the inner features.
@@ -64,7 +66,7 @@ class MobileStyleGAN(nn.Module):
         """
         if self.preview_head is None:
             raise ShapeError("this generator has no preview head: load it with dvlatent.load('faces').")
-        return self.preview_head(self.features(ws, blocks=self.preview_head.blocks), ws).contiguous()
+        return _each(lambda one: self.preview_head(self.features(one, self.preview_head.blocks), one), ws)
 
     def features(self, ws: Ws, blocks: int) -> Features:
         """What the first blocks make of ws; after all seven, the picture."""
@@ -78,6 +80,13 @@ class MobileStyleGAN(nn.Module):
             last = (self.to_image, ws[:, 15]) if i == 6 else None
             x = block(x, ws[:, 1 + 2 * i], ws[:, 2 + 2 * i], last)  # [batch, channels, 8 << i, 8 << i]
         return x
+
+
+def _each(render: Callable[[Ws], Features], ws: Ws) -> Image:
+    """On a CPU one face after the other: several at once would not fit its cache, and take longer. On a GPU all at once."""
+    if ws.is_cuda or len(ws) < 2:
+        return render(ws).contiguous()
+    return torch.cat([render(one).contiguous() for one in ws.split(1)])
 
 
 class Modulated(nn.Module):
@@ -159,10 +168,7 @@ class Block(nn.Module):
         widest = self.size_px * self.conv2.weight.shape[0]  # numbers in a row of the widest layer
         if x.is_cuda or widest * self.size_px <= 2 * FLOATS:  # small, or a GPU: all at once
             return _block_rows(x, 0, self.size_px, tensors)
-        faces = [
-            in_strips(_block_rows, self._needs, x[n : n + 1], _of_face(tensors, n), self.size_px, FLOATS // widest) for n in range(len(x))
-        ]
-        return torch.cat(faces) if faces else _block_rows(x, 0, self.size_px, tensors)  # none: an empty batch of the right shape
+        return in_strips(_block_rows, self._needs, x, tensors, self.size_px, max(1, FLOATS // widest))
 
     def _needs(self, start: int, stop: int) -> tuple[int, int]:
         """Rows of the input that output rows [start, stop) depend on: two more on each side, at half the size."""
@@ -183,11 +189,6 @@ def _block_rows(x: Features, start: int, stop: int, tensors: tuple[Tensor, ...])
         style, weight, bias = to_image
         x = inverse_haar(F.conv2d(x * style, weight[:, :, None, None], bias * 0.5))
     return x
-
-
-def _of_face(tensors: tuple[Tensor, ...], n: int) -> tuple[Tensor, ...]:
-    """The same tensors with only face n's styles (the tensors of four dimensions whose last two are 1, but for weights)."""
-    return tuple(tensor[n : n + 1] if tensor.ndim == 4 and tensor.shape[2:] == (1, 1) else tensor for tensor in tensors)
 
 
 class ToImage(Modulated):
