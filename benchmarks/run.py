@@ -109,19 +109,20 @@ def python(code: str) -> str:
 
 
 MEASURE = """
-import resource, torch, dvlatent
+import re, torch, dvlatent
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])  # kB; Linux only
 torch.set_num_threads(2)
 faces = dvlatent.load("faces")
 ws = dvlatent.broadcast(faces.mapping(dvlatent.normal([85], 512)), 16).clone()
 if {one_piece}:
     from dvlatent.nets import mobile_stylegan
     mobile_stylegan.FLOATS = 2**40
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 if {gradient}:
     faces.synthesis(ws.requires_grad_()).square().mean().backward()
 else:
     faces.synthesis(ws)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print((peak() - before) / 1024)
 """
 
 

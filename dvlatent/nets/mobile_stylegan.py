@@ -62,7 +62,7 @@ class MobileStyleGAN(nn.Module):
     def preview(self, ws: Ws) -> Image:
         """A quick look: [batch, 16, 512] -> [batch, 3, 256, 256], through a small head on the inner features.
 
-        Close to the full picture resized by area (MODELS.md has the numbers), several times faster.
+        Close to the full picture resized by area (MODELS.md has the numbers), in about half the time.
         """
         if self.preview_head is None:
             raise ShapeError("this generator has no preview head: load it with dvlatent.load('faces').")

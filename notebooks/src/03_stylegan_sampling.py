@@ -186,13 +186,13 @@ plot.show(fig, alt="Three faces in five strengths of truncation: at 1 one of the
 #
 # > **Predict:** how much variety is left at ψ = 0.5? Half?
 #
-# Variety as a number: the mean perceptual distance between strangers (here 20 pairs among 20 faces), and the spread of their perceived
+# Variety as a number: the mean perceptual distance between strangers (here 16 pairs among 16 faces), and the spread of their perceived
 # ages, as read by a small network. **Perceived** age and **perceived** gender are what a stranger would guess from the picture, nothing
 # more.
 
 # %%
 attributes = dvlatent.load("attributes")
-w_crowd = faces.mapping(normal(range(200, 220), faces.z_dim))
+w_crowd = faces.mapping(normal(range(200, 216), faces.z_dim))
 variety = []
 for psi in psis[:-1]:  # at ψ = 0 all are one
     crowd = faces.preview(broadcast(dvlatent.truncate(w_crowd, toward=faces.w_mean, psi=psi), 16))
@@ -432,19 +432,19 @@ z_pairs = normal(range(8), faces.z_dim)  # seeds 0, 1: the first pair; 2, 3: the
 z_here, z_there = (slerp(z_pairs[0::2], z_pairs[1::2], t) for t in (0.0, epsilon))
 pictures = [faces.preview(broadcast(faces.mapping(some), 16)) for some in (z_here, z_there)]
 by_hand = distance(*pictures).numpy() / epsilon**2
-config = measure.PathConfig(pairs=36)
+config = measure.PathConfig(pairs=30)
 lengths_z = measure.path_lengths(faces, distance, "z", config, render=faces.preview)
 lengths_w = measure.path_lengths(faces, distance, "w", config, render=faces.preview)
 check("four path lengths by hand are the library's", by_hand, lengths_z[:4], tol=0.01)
 
 # %% [markdown]
-# 36 paths are few (the paper takes 100,000), so each number needs an interval. The **bootstrap** asks: had I drawn other paths of the
-# same kind, how different could the mean have been? It draws 36 out of the 36 again, with repetition, a thousand times. The interval
+# 30 paths are few (the paper takes 100,000), so each number needs an interval. The **bootstrap** asks: had I drawn other paths of the
+# same kind, how different could the mean have been? It draws 30 out of the 30 again, with repetition, a thousand times. The interval
 # holds 95 % of what comes out.
 
 # %%
 dice = np.random.RandomState(0)
-again = [measure.trimmed_mean(lengths_w[dice.randint(36, size=36)]) for _ in range(1000)]
+again = [measure.trimmed_mean(lengths_w[dice.randint(30, size=30)]) for _ in range(1000)]
 ppl_w = measure.bootstrap(lengths_w, measure.trimmed_mean)
 check("the bootstrap by hand is the library's", np.percentile(again, [2.5, 97.5]), [ppl_w.low, ppl_w.high])
 ppl_z = measure.bootstrap(lengths_z, measure.trimmed_mean)
@@ -466,7 +466,7 @@ for i, (found, colour_of) in enumerate([(ppl_z, plot.COLOURS[0]), (ppl_w, plot.C
     axes[1].bar(i, found.value, color=colour_of, width=0.6)
     axes[1].errorbar(i, found.value, [[found.value - found.low], [found.high - found.value]], color=plot.INK, capsize=8, lw=2)
 axes[1].set(title="mean, 95 % interval", xticks=[0, 1], xticklabels=["Z", "W"], xlim=(-0.6, 1.6))
-plot.show(fig, alt="Left, path lengths of 36 pairs: nearly all dots lie above the diagonal, longer in Z. Right, the mean in Z is far above that in W.")
+plot.show(fig, alt="Left, path lengths of 30 pairs: nearly all dots lie above the diagonal, longer in Z. Right, the mean in Z is far above that in W.")
 
 # %% [markdown]
 # ## Second instrument: linear separability
@@ -572,7 +572,7 @@ print(f"this lesson  path length {round(ppl_z.value, -1):.0f} in Z, {round(ppl_w
 # %% [markdown]
 # | | published (FFHQ, 1024 pixels, NVIDIA) | this lesson |
 # |---|---|---|
-# | path length | 100,000 paths, beginnings only, pictures shrunk to 256 pixels, VGG features, 1 % trimmed at both ends | 36 paths, beginnings only, 256-pixel previews, EfficientNet-Lite0 features, 1 % trimmed (the shortest and longest at most) |
+# | path length | 100,000 paths, beginnings only, pictures shrunk to 256 pixels, VGG features, 1 % trimmed at both ends | 30 paths, beginnings only, 256-pixel previews, EfficientNet-Lite0 features, 1 % trimmed (the shortest and longest at most) |
 # | separability | 200,000 faces, surest half, 40 attributes, judged on the fitted faces, 2 to the power of the added bits | 1,000 faces, surest half, 2 attributes, judged on unseen faces, bits per attribute |
 # | network | StyleGAN, StyleGAN2 | MobileStyleGAN, a student with StyleGAN2's mapping |
 #
