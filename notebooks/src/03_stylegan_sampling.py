@@ -156,7 +156,7 @@ for space in curves:
 #
 # - The curves have no jumps. Neighbours in latent space are neighbours in looks; that is what makes sliders possible.
 # - For tiny steps the distance goes with the *square* of the step (the dashed line). It is a sum of squared differences, so ten times the
-#   step is a hundred times the distance (a little less was measured: at 0.01 the curve begins to bend). That is why the path length below
+#   step is a hundred times the distance (somewhat less was measured: at 0.01 the curve already bends). That is why the path length below
 #   divides by the step squared.
 # - Most of the distance is covered early. From the middle on, the picture is "somebody else", and somebody else is about as far as
 #   anybody.
@@ -213,7 +213,7 @@ plot.show(fig, alt="Two charts: variety falls with ψ; the perceptual distance s
 
 # %% [markdown]
 # **Check your guess.** The dashed line is "half ψ, half the variety". The distance between strangers stays far above it: it levels off,
-# as you saw, and somebody else is about as far as anybody. Perceived ages shrink almost in step with ψ: the very young and the old live
+# as you saw, and somebody else is about as far as anybody. Perceived ages come nearer to shrinking in step with ψ: the very young and the old live
 # far from the average, and truncation cuts the far away first. So a population for studying *age* should be truncated little, and ψ
 # belongs beside every number that you measure.
 
