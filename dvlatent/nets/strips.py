@@ -1,7 +1,7 @@
 """Running a block of layers in horizontal strips, so that what lies between them never leaves the processor's cache.
 
 A 512-pixel layer of 64 channels is 64 MB; every small step over it (scale, add noise, bend) waits for memory, not for
-arithmetic. Cut into strips of a few rows, the same steps run three times faster, forward and backward. In the backward
+arithmetic. Cut into strips of a few rows, the same steps run about twice as fast, forward and backward (`make bench`). In the backward
 pass each strip is computed again instead of kept (Chen et al. 2016, arXiv:1604.06174), which also saves the memory.
 """
 
