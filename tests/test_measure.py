@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from torch.testing import assert_close
 
-from dvlatent.errors import CheckpointError, ShapeError
+from dvlatent.errors import ShapeError
 from dvlatent.latents import lerp, slerp
-from dvlatent.methods import measure, survey
+from dvlatent.methods import measure
 from dvlatent.methods.measure import PathConfig, bootstrap, conditional_entropy, fit_plane, path_lengths, separability, surest, trimmed_mean
 from dvlatent.rng import normal
-from dvlatent.types import fingerprint
 
 
 class Linear:
@@ -190,34 +189,6 @@ def test_the_surest_half():
 def test_labels_that_cannot_be_cut_are_refused_in_words(labels):
     with pytest.raises(ShapeError, match=r"needs 20 faces of either label|True or False"):
         separability(np.random.RandomState(0).randn(30, 4), labels, folds=10)
-
-
-def test_a_population_comes_back_from_its_seeds(toy, tmp_path):
-    def brightness(image):
-        return image.mean(dim=(1, 2, 3))[:, None]
-
-    brightness.names = ("bright",)
-    scored = list(survey.survey(toy, brightness, [3, 5, 8], psi=0.7))
-    scores = torch.stack([score for _, score in scored])
-    survey.save(survey.Population((3, 5, 8), scores, ("bright",), 0.7, fingerprint(toy)), tmp_path / "some.safetensors")
-    again = survey.load(tmp_path / "some.safetensors")
-    z, w = again.latents(toy)
-    assert_close(z, normal([3, 5, 8], toy.z_dim))
-    assert_close(brightness(toy.synthesis(w[:, None].repeat(1, toy.num_layers, 1))), scores)
-    assert_close(again.column("bright"), scores[:, 0])
-
-
-def test_a_population_of_another_generator_is_refused(toy):
-    foreign = survey.Population((1,), torch.zeros(1, 1), ("age",), 1.0, "0123456789ab")
-    with pytest.raises(CheckpointError, match="drawn by generator 0123456789ab"):
-        foreign.latents(toy)
-
-
-def test_the_shipped_population_is_whole():
-    population = survey.load()
-    age, male = population.column("age"), population.column("male")
-    assert len(age) >= 1000 and population.psi == 1.0 and len(set(population.seeds)) == len(age)
-    assert 0 < age.min() and age.max() <= 80 and 0.3 < (male > 0.5).float().mean() < 0.7
 
 
 @pytest.fixture(scope="module")

@@ -1,31 +1,37 @@
 """Drawing many faces and scoring each: seeds in, a population out. Taught in notebooks 03 and 05.
 
-`python -m dvlatent.methods.survey --faces 1000` makes the population that notebook 03 cuts in two; it can be stopped and run again.
+`dvlatent survey --faces 20000 --out faces.safetensors` makes the population that we ship; it can be stopped and run again.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dvlatent.checkpoints import format, registry
-from dvlatent.errors import CheckpointError
+from dvlatent.errors import CheckpointError, ShapeError
 from dvlatent.latents import broadcast, truncate
 from dvlatent.rng import normal
-from dvlatent.types import Generator, Predictor, W, Z, fingerprint
+from dvlatent.types import Generator, Image, Predictor, W, Ws, Z, fingerprint
 
 SHIPPED = registry.WEIGHTS / "faces-population.safetensors"
+CHUNK = 1000  # z's mapped together: 2 MB of numbers
+BATCH = 8  # faces of one step: on a CPU they are drawn one by one all the same, and scored together
+
+Render = Callable[[Ws], Image]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Population:
     """Many faces: seed `seeds[i]` looks as `scores[i]` says. Their latents come back from the seeds."""
 
@@ -34,35 +40,157 @@ class Population:
     names: tuple[str, ...]  # what the columns of scores are
     psi: float  # truncation of the faces that were scored
     generator: str  # fingerprint of the generator that drew them
+    render: str = "full"  # what was scored: "preview", "full", or "own" for a renderer of the caller's
+
+    def __len__(self) -> int:
+        return len(self.seeds)
 
     def column(self, name: str) -> Float[Tensor, " face"]:
-        """One score of every face."""
+        """One score of every face. Raises ShapeError for a name that was not scored."""
+        if name not in self.names:
+            raise ShapeError(f"these faces were not scored for '{name}', only for {', '.join(self.names)}. Survey with a predictor of it.")
         return self.scores[:, self.names.index(name)]
 
+    def take(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> Population:
+        """Some of the faces: the first so many, a slice, row numbers, or True for those to take. Raises ShapeError beyond the last."""
+        if isinstance(rows, int):
+            rows = range(rows)
+        try:
+            chosen = torch.arange(len(self))[rows if isinstance(rows, slice) else torch.as_tensor(rows)]
+        except IndexError as reason:
+            raise ShapeError(f"the population has {len(self)} faces ({reason}). Survey more, or take fewer.") from reason
+        return replace(self, seeds=tuple(self.seeds[row] for row in chosen.tolist()), scores=self.scores[chosen])
+
+    @torch.no_grad()
     def latents(self, generator: Generator) -> tuple[Z, W]:
-        """The z and the w of every face. Raises CheckpointError for a generator that did not draw them."""
+        """The z and the w of every face; 20,000 in seconds. Raises CheckpointError for a generator that did not draw them."""
         if fingerprint(generator) != self.generator:
             raise CheckpointError(
                 f"this population was drawn by generator {self.generator}, this one is {fingerprint(generator)}. "
                 "Survey this generator, or load the one that drew it."
             )
         z = normal(self.seeds, generator.z_dim)
-        return z, truncate(generator.mapping(z), toward=generator.w_mean, psi=self.psi)
+        return z, torch.cat([_latent(generator, some, self.psi) for some in z.split(CHUNK)])
 
 
-@torch.no_grad()
-def survey(generator: Generator, predictor: Predictor, seeds: Iterable[int], psi: float = 1.0) -> Iterator[tuple[int, Tensor]]:
-    """Draw and score one face after another: yields (seed, scores [name])."""
-    for seed in seeds:
-        w = truncate(generator.mapping(normal(seed, generator.z_dim)), toward=generator.w_mean, psi=psi)
-        yield seed, predictor(generator.synthesis(broadcast(w, generator.num_layers)))[0]
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a survey: the faces that it scored, and how far it is."""
+
+    index: int  # faces scored so far, these included
+    total: int  # faces asked for
+    seconds_left: float  # at the pace so far
+    population: Population  # the faces of this step; `collect` joins them
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of this step's faces."""
+        return self.population.seeds
+
+    @property
+    def scores(self) -> Float[Tensor, "face name"]:
+        """Their scores."""
+        return self.population.scores
 
 
-def save(population: Population, path: Path | str, command: str = "") -> None:
-    """Write a population to a .safetensors file, scores as 32-bit floats."""
-    description = {"kind": "population", "names": population.names, "psi": population.psi, "generator": population.generator}
+def survey(
+    generator: Generator,
+    predictors: Predictor | Sequence[Predictor],
+    seeds: Iterable[int],
+    psi: float = 1.0,
+    *,
+    render: Render | None = None,
+    batch: int = BATCH,
+) -> Iterator[Step]:
+    """Draw and score faces, `batch` at a time: an iterator of steps, to be stopped whenever you like.
+
+    One predictor or several, whose columns are put side by side. `render` draws ws: unless told, the generator's quick
+    `preview` where it has one, and else its `synthesis`. Truncation pulls toward the generator's w_mean.
+    Raises ShapeError for two columns of one name, and for seeds that are none.
+    """
+    seeds, look = list(seeds), together(predictors)
+    draw, kind = _renderer(generator, render)
+    made_by, began = fingerprint(generator), time.perf_counter()
+    for at in range(0, len(seeds), batch):
+        some = tuple(seeds[at : at + batch])
+        with torch.no_grad():
+            w = _latent(generator, normal(some, generator.z_dim), psi)
+            scores = look(draw(broadcast(w, generator.num_layers))).float().cpu()  # [batch, name]
+        done = at + len(some)
+        left = (time.perf_counter() - began) / done * (len(seeds) - done)
+        yield Step(done, len(seeds), left, Population(some, scores, tuple(look.names), float(psi), made_by, kind))
+
+
+def collect(steps: Iterable[Step]) -> Population:
+    """All faces of a survey as one population: `collect(survey(...))`. Raises ShapeError if there are none."""
+    parts = [step.population for step in steps]
+    if not parts:
+        raise ShapeError("a survey of no faces is no population: give it seeds, such as range(500).")
+    seeds = tuple(seed for part in parts for seed in part.seeds)
+    return replace(parts[0], seeds=seeds, scores=torch.cat([part.scores for part in parts]))
+
+
+def resumable(
+    out: Path | str,
+    generator: Generator,
+    predictors: Predictor | Sequence[Predictor],
+    seeds: Iterable[int],
+    psi: float = 1.0,
+    *,
+    render: Render | None = None,
+    batch: int = BATCH,
+    **description: object,
+) -> Iterator[Step]:
+    """`survey` into a file: the same steps, and every face kept on disk as soon as it is scored.
+
+    The journal lies beside `out` and belongs to this generator, psi, columns and kind of picture: called again with the same
+    ones, the first step holds all that is known already. After the last step `out` is written, with the `description`, and the
+    journal removed.
+    """
+    out, seeds, look = Path(out), list(seeds), together(predictors)
+    kind = _renderer(generator, render)[1]
+    start = Population((), torch.empty(0, len(look.names)), tuple(look.names), float(psi), fingerprint(generator), kind)
+    journal = journal_path(out, start)
+    known = _read_journal(journal, len(start.names))
+    have, missing = [seed for seed in seeds if seed in known], [seed for seed in seeds if seed not in known]
+    if have:
+        known_part = replace(start, seeds=tuple(have), scores=torch.tensor([known[seed] for seed in have]))
+        yield Step(len(have), len(seeds), math.inf if missing else 0.0, known_part)
+    with journal.open("a", encoding="utf-8") as file:
+        for step in survey(generator, look, missing, psi, render=render, batch=batch):
+            scored = dict(zip(step.seeds, step.scores.tolist(), strict=True))
+            file.write("".join(json.dumps([seed, scores]) + "\n" for seed, scores in scored.items()))
+            file.flush()
+            known |= scored
+            yield replace(step, index=len(have) + step.index, total=len(seeds))
+    scores = torch.tensor([known[seed] for seed in seeds]).reshape(len(seeds), len(start.names))
+    save(replace(start, seeds=tuple(seeds), scores=scores), out, **description)
+    journal.unlink()
+
+
+def together(predictors: Predictor | Sequence[Predictor]) -> Predictor:
+    """One predictor of all their columns, in order."""
+    several = [predictors] if hasattr(predictors, "names") else list(predictors)
+    names = [name for predictor in several for name in predictor.names]
+    if not names or len(set(names)) < len(names):
+        raise ShapeError(f"every column of scores needs a name of its own; these are {', '.join(names) or 'none'}. Leave a predictor out.")
+    return several[0] if len(several) == 1 else _Together(several)
+
+
+class _Together:
+    def __init__(self, predictors: Sequence[Predictor]) -> None:
+        self.predictors, self.names = predictors, tuple(name for predictor in predictors for name in predictor.names)
+
+    def __call__(self, image: Image) -> Float[Tensor, "batch name"]:
+        return torch.cat([predictor(image).cpu() for predictor in self.predictors], dim=1)
+
+
+def save(population: Population, path: Path | str, command: str = "", **description: object) -> None:
+    """Write a population to a .safetensors file, scores as 32-bit floats, and what else is known about it."""
+    told = {"kind": "population", "names": population.names, "psi": population.psi, "generator": population.generator}
+    told |= {"render": population.render, "command": command, **description}
     seeds = torch.tensor(population.seeds, dtype=torch.int64)
-    format.save(path, {"seeds": seeds, "scores": population.scores.float()}, {**description, "command": command})
+    format.save(path, {"seeds": seeds, "scores": population.scores.float()}, told)
 
 
 def load(path: Path | str = SHIPPED) -> Population:
@@ -70,7 +198,8 @@ def load(path: Path | str = SHIPPED) -> Population:
     tensors, description = format.load(path, "population")
     try:
         seeds, names = tuple(tensors["seeds"].tolist()), tuple(description["names"])
-        population = Population(seeds, tensors["scores"], names, float(description["psi"]), str(description["generator"]))
+        render, psi = str(description.get("render", "full")), float(description["psi"])
+        population = Population(seeds, tensors["scores"], names, psi, str(description["generator"]), render)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no whole population: {error}. Save it again with survey.save.") from error
     if population.scores.shape != (len(seeds), len(names)) or not torch.isfinite(population.scores).all():
@@ -78,28 +207,38 @@ def load(path: Path | str = SHIPPED) -> Population:
     return population
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Survey the face generator from seed 0 on; what is scored already is kept in a file beside the output."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--faces", type=int, default=1000, help="how many")
-    parser.add_argument("--psi", type=float, default=1.0, help="truncation")
-    parser.add_argument("--out", type=Path, default=SHIPPED, help="a .safetensors file")
-    chosen = parser.parse_args(arguments)
-    generator, predictor = registry.load("faces"), registry.load("attributes")
-    identity = hashlib.sha256(f"{fingerprint(generator)} {chosen.psi} {predictor.names}".encode()).hexdigest()[:8]
-    log = chosen.out.with_suffix(f".{identity}.part.jsonl")
-    known = dict(json.loads(line) for line in log.read_text().splitlines()) if log.exists() else {}
-    with log.open("a") as file:
-        for seed, scores in survey(generator, predictor, (seed for seed in range(chosen.faces) if seed not in known), chosen.psi):
-            known[seed] = scores.tolist()
-            file.write(json.dumps([seed, known[seed]]) + "\n")
-            print(f"\r{len(known)} of {chosen.faces} faces", end="", flush=True)
-    print()
-    scores = torch.tensor([known[seed] for seed in range(chosen.faces)])
-    population = Population(tuple(range(chosen.faces)), scores, tuple(predictor.names), chosen.psi, fingerprint(generator))
-    save(population, chosen.out, f"python -m dvlatent.methods.survey --faces {chosen.faces} --psi {chosen.psi:g}")
-    log.unlink()
+def journal_path(out: Path, settings: Population) -> Path:
+    """Where an unfinished survey keeps its faces: beside `out`, with a name of its own for other settings."""
+    told = json.dumps([settings.generator, settings.psi, settings.names, settings.render])
+    return out.with_suffix(f".{hashlib.sha256(told.encode()).hexdigest()[:8]}.part.jsonl")
 
 
-if __name__ == "__main__":
-    main()
+def _read_journal(path: Path, columns: int) -> dict[int, list[float]]:
+    """Seeds and scores of a journal. A last line that was cut short is cut off, so that the next one begins afresh."""
+    if not path.exists():
+        return {}
+    whole, newline, _ = path.read_bytes().rpartition(b"\n")
+    with path.open("r+b") as file:
+        file.truncate(len(whole + newline))
+    known = {}
+    for line in whole.splitlines():
+        try:
+            seed, scores = json.loads(line)
+            usable = isinstance(seed, int) and isinstance(scores, list) and len(scores) == columns and all(map(math.isfinite, scores))
+        except (ValueError, TypeError):
+            continue  # not ours: scored again
+        if usable:
+            known[seed] = scores
+    return known
+
+
+def _latent(generator: Generator, z: Z, psi: float) -> W:
+    return truncate(generator.mapping(z.to(generator.w_mean.device)), toward=generator.w_mean, psi=psi)
+
+
+def _renderer(generator: Generator, render: Render | None) -> tuple[Render, str]:
+    """What draws the pictures, and its kind."""
+    headless = getattr(generator, "preview_head", "its own way") is None  # the face generator without the head that draws its previews
+    preview = None if headless else getattr(generator, "preview", None)
+    render = render or preview or generator.synthesis
+    return render, "full" if render == generator.synthesis else "preview" if render == preview else "own"

@@ -475,15 +475,15 @@ plot.show(fig, alt="Left, path lengths of 30 pairs: nearly all dots lie above th
 # instrument fits such a plane, and asks how much is still unknown about a face once you know its side ([the same
 # paper](https://arxiv.org/abs/1812.04948), section 4.2).
 #
-# That needs more faces than we can draw in a minute. So 1,000 faces were drawn and scored beforehand (seeds 0, 1, 2 ...; ψ = 1; `python
-# -m dvlatent.methods.survey` does it again), and only their scores are stored: z and w come back from the seeds. Trust, but check four of
-# them:
+# That needs more faces than we can draw in a minute. So 20,000 faces were drawn as previews and scored beforehand (seeds 0, 1, 2 ...;
+# ψ = 1; `dvlatent survey --faces 20000` does it again), and only their scores are stored: z and w come back from the seeds. The first 1,000
+# will do. Trust, but check four of them:
 
 # %%
-population = survey.load()
+population = survey.load().take(1000)
 z_all, w_all = population.latents(faces)
-fresh = attributes(faces.synthesis(broadcast(w_all[84:88], 16)))
-check("four stored scores, drawn and scored again", fresh, population.scores[84:88], tol=0.01)
+fresh = attributes(faces.preview(broadcast(w_all[84:88], 16)))
+check("four stored scores, drawn and scored again", fresh, population.scores[84:88, :2], tol=0.01)
 age, male = population.column("age").numpy(), population.column("male").numpy()
 print(f"{len(age)} faces: {np.mean(male > 0.5):.0%} perceived male, {np.mean(age > 40):.0%} perceived over 40")
 
