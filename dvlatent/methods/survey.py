@@ -109,7 +109,7 @@ def survey(
     Raises ShapeError for two columns of one name, and for seeds that are none.
     """
     seeds, look = list(seeds), together(predictors)
-    draw, kind = _renderer(generator, render)
+    draw, kind = renderer(generator, render)
     made_by, began = fingerprint(generator), time.perf_counter()
     for at in range(0, len(seeds), batch):
         some = tuple(seeds[at : at + batch])
@@ -148,7 +148,7 @@ def resumable(
     journal removed.
     """
     out, seeds, look = Path(out), list(seeds), together(predictors)
-    kind = _renderer(generator, render)[1]
+    kind = renderer(generator, render)[1]
     start = Population((), torch.empty(0, len(look.names)), tuple(look.names), float(psi), fingerprint(generator), kind)
     journal = journal_path(out, start)
     known = _read_journal(journal, len(start.names))
@@ -236,7 +236,7 @@ def _latent(generator: Generator, z: Z, psi: float) -> W:
     return truncate(generator.mapping(z.to(generator.w_mean.device)), toward=generator.w_mean, psi=psi)
 
 
-def _renderer(generator: Generator, render: Render | None) -> tuple[Render, str]:
+def renderer(generator: Generator, render: Render | None) -> tuple[Render, str]:
     """What draws the pictures, and its kind."""
     headless = getattr(generator, "preview_head", "its own way") is None  # the face generator without the head that draws its previews
     preview = None if headless else getattr(generator, "preview", None)
