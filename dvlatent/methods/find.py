@@ -77,10 +77,12 @@ def find(
         for end, mask in (("low", bottom), ("high", top)):
             found_by |= {f"{end}_from": float(score[mask].min()), f"{end}_to": float(score[mask].max()), f"{end}_faces": int(mask.sum())}
         if weight is not None:
-            found_by |= {"balance": ", ".join(balance), "low_worth": fits.effective(weight[~label]), "high_worth": fits.effective(weight[label])}
+            found_by |= {"balance": ", ".join(balance), "low_worth": fits.effective(weight[~label])}
+            found_by["high_worth"] = fits.effective(weight[label])  # how many equally counted faces
     if fit.ridge is not None:
         found_by["shrinkage" if by == "lda" else "ridge"] = float(fit.ridge)
-    found_by |= {"psi": population.psi, "scores": ", ".join(population.names), "library": f"dvlatent {version('dvlatent')}"}
+    found_by |= {"psi": population.psi, "render": population.render, "scores": ", ".join(population.names)}
+    found_by["library"] = f"dvlatent {version('dvlatent')}"
     length = float(np.linalg.norm(fit.vector))
     if not length > 1e-9 * np.abs(w).max():
         raise ShapeError(f"the faces at both ends of '{name}' have the same latents on average: no direction is left. Survey more faces.")
@@ -186,8 +188,6 @@ def ends(score: Score, low: Range | None, high: Range | None, tails: float = TAI
 
 def column(population: Population, name: str) -> Score:
     """A score as float64; refused if it is unknown, has gaps or never changes."""
-    if name not in population.names:
-        raise ShapeError(f"this population has no score '{name}'; it has {', '.join(population.names)}. Survey it with one that reads it.")
     score = population.column(name).detach().cpu().double().numpy()
     if not np.isfinite(score).all():
         missing = int((~np.isfinite(score)).sum())

@@ -9,6 +9,7 @@ Strengths `ridge` are in units of the mean variance per number, so that turning 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def svm(w: Latents, high: Labels, weight: Weights | None = None, ridge: float | 
     from sklearn.svm import LinearSVC
 
     def solve(x: Latents, high: Labels, weight: Weights, ridge: float) -> LinearSVC:
-        return LinearSVC(C=1 / (2 * ridge * weight.sum()), dual=False, max_iter=300).fit(x, high, sample_weight=weight)
+        return LinearSVC(C=1 / (2 * ridge * weight.sum()), dual=False).fit(x, high, sample_weight=weight)
 
     return _held_back(solve, lambda margin: np.maximum(0, 1 - margin) ** 2, w, high, weight, ridge)
 
@@ -117,6 +118,7 @@ def overlap_weights(others: Float[np.ndarray, "face score"], high: Labels) -> We
     that means, spreads and correlations agree. One yes-or-no score: women are compared with women, men with men.
     Raises ShapeError where the ends have too little in common.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     columns = normal_scores(others)
@@ -124,7 +126,9 @@ def overlap_weights(others: Float[np.ndarray, "face score"], high: Labels) -> We
     columns = np.concatenate([columns, columns[:, first] * columns[:, second]], axis=1)
     columns = (columns - columns.mean(axis=0)) / columns.std(axis=0).clip(1e-9)
     model = LogisticRegression(C=1e6, solver="newton-cholesky", tol=1e-10, max_iter=100)
-    chance = model.fit(columns, high, sample_weight=equal_ends(high)).predict_proba(columns)[:, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ends that share nothing: what follows says so in words
+        chance = model.fit(columns, high, sample_weight=equal_ends(high)).predict_proba(columns)[:, 1]
     weight = equal_ends(high, np.where(high, 1 - chance, chance) * equal_ends(high) + 1e-12)
     if min(effective(weight[high]), effective(weight[~high])) < LEAST:
         raise ShapeError(
@@ -172,7 +176,9 @@ def _held_back(solve: Callable, loss: Callable, w: Latents, high: Labels, weight
             margin = sign * solve(x[~judge], high[~judge], weight[~judge], ridge).decision_function(x[judge])
             return float(weight[judge] @ loss(margin))
 
-        ridge = min(reversed(RIDGES), key=lost)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a strength too weak to converge loses the comparison
+            ridge = min(reversed(RIDGES), key=lost)
     model = solve(x, high, weight, ridge)
     vector = model.coef_[0].astype(np.float64) / scale
     return Fit(vector, float(vector @ middle - model.intercept_[0]), ridge)
