@@ -64,12 +64,12 @@ def lda(w: Latents, high: Labels, weight: Weights | None = None) -> Fit:
 def logistic(w: Latents, high: Labels, weight: Weights | None = None, ridge: float | None = None) -> Fit:
     """Logistic regression (Cox 1958): minimises the mean of log(1 + exp(-margin)) plus ridge / 2 times the vector's squared length.
 
-    Without a `ridge` the one of RIDGES is taken that loses least on a third of the faces that it does not see.
+    Without a `ridge` one of RIDGES is taken, the strongest after which less costs more on a third of the faces that it does not see.
     """
     from sklearn.linear_model import LogisticRegression
 
-    def solve(x: Latents, high: Labels, weight: Weights, ridge: float) -> LogisticRegression:
-        return LogisticRegression(C=1 / (ridge * weight.sum()), tol=1e-5, max_iter=2000).fit(x, high, sample_weight=weight)
+    def solve(x: Latents, high: Labels, weight: Weights, ridge: float, tolerance: float) -> LogisticRegression:
+        return LogisticRegression(C=1 / (ridge * weight.sum()), tol=0.1 * tolerance, max_iter=2000).fit(x, high, sample_weight=weight)
 
     return _held_back(solve, lambda margin: np.logaddexp(0, -margin), w, high, weight, ridge)
 
@@ -77,12 +77,12 @@ def logistic(w: Latents, high: Labels, weight: Weights | None = None, ridge: flo
 def svm(w: Latents, high: Labels, weight: Weights | None = None, ridge: float | None = None) -> Fit:
     """Linear support vector machine with squared hinge loss (Cortes and Vapnik 1995; InterFaceGAN's choice, Shen et al. 2020).
 
-    Without a `ridge` the one of RIDGES is taken that loses least on a third of the faces that it does not see.
+    Without a `ridge` one of RIDGES is taken, the strongest after which less costs more on a third of the faces that it does not see.
     """
     from sklearn.svm import LinearSVC
 
-    def solve(x: Latents, high: Labels, weight: Weights, ridge: float) -> LinearSVC:
-        return LinearSVC(C=1 / (2 * ridge * weight.sum()), dual=False).fit(x, high, sample_weight=weight)
+    def solve(x: Latents, high: Labels, weight: Weights, ridge: float, tolerance: float) -> LinearSVC:
+        return LinearSVC(C=1 / (2 * ridge * weight.sum()), tol=tolerance, dual=False).fit(x, high, sample_weight=weight)
 
     return _held_back(solve, lambda margin: np.maximum(0, 1 - margin) ** 2, w, high, weight, ridge)
 
@@ -173,12 +173,17 @@ def _held_back(solve: Callable, loss: Callable, w: Latents, high: Labels, weight
         sign = np.where(high[judge], 1, -1)
 
         def lost(ridge: float) -> float:
-            margin = sign * solve(x[~judge], high[~judge], weight[~judge], ridge).decision_function(x[judge])
+            margin = sign * solve(x[~judge], high[~judge], weight[~judge], ridge, 1e-2).decision_function(x[judge])
             return float(weight[judge] @ loss(margin))
 
+        least = np.inf
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a strength too weak to converge loses the comparison
-            ridge = min(reversed(RIDGES), key=lost)
-    model = solve(x, high, weight, ridge)
+            for strength in reversed(RIDGES):  # from strong to weak, and no further once it loses more: weak ones take longest
+                loses = lost(strength)
+                if loses > least:
+                    break
+                ridge, least = strength, loses
+    model = solve(x, high, weight, ridge, 1e-4)
     vector = model.coef_[0].astype(np.float64) / scale
     return Fit(vector, float(vector @ middle - model.intercept_[0]), ridge)
