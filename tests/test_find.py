@@ -79,6 +79,12 @@ def test_cures_stay_within_ten_degrees_where_the_raw_one_is_far_off(tied, option
     assert angle_degrees(find(toy, population, "age", **options), toy.truth["age"]) <= 10
 
 
+def test_both_cures_together_stay_within_ten_degrees(tied):
+    toy, population = tied
+    clean = find(toy, population, "age", balance="glasses").without(find(toy, population, "glasses", "logistic"))
+    assert angle_degrees(clean, toy.truth["age"]) <= 10
+
+
 def test_balancing_takes_out_what_it_names_and_nothing_else(tied):
     toy, population = tied
     leak = [abs(float(find(toy, population, "age", balance=b).vector @ toy.truth["glasses"].vector)) for b in ((), "smile", "glasses")]

@@ -52,9 +52,9 @@ def find(
     which both ends are made alike (`find_fits.overlap_weights`). `ridge`, in units of the mean variance per number, is chosen on
     held-out faces if not given. `layers` is only written into the result: which ones an edit moves.
 
-    What travels along with the score (women turning into men as they age) is left out by `balance`, or afterwards by
-    `direction.without(*others)` with others found by "ridge" or "logistic", which say what another score is read from; another mean
-    difference leans back toward this one, and without it the result turns too far. Then call `measured_on`.
+    What travels along with the score (women turning into men as they age) is left out by `balance`, and what remains of it afterwards
+    by `direction.without(*others)` with others found by "logistic" or "ridge", which say what another score is read from; another
+    mean difference leans back toward this one, and without it the result turns too far. Then call `measured_on`.
 
     One step is the standard deviation of the whole population along the vector. Coordinate 0 is halfway between the means of the two
     ends (mean, lda), the classifier's threshold (logistic, svm), or where the mean score is (ridge). `found_by` says everything that
