@@ -72,7 +72,7 @@ class Landmarks:
 
     def points(self, image: Image) -> Float[Tensor, "batch 68 2"]:
         """The 68 points (x, y) in pixels of the picture, (0, 0) the middle of its upper left pixel; numbered from 0, as iBUG does."""
-        found = [torch.from_numpy(self._read(face)) for face in checked(image).detach().split(1)]
+        found = [torch.from_numpy(self._read(face)) for face in checked(image).detach().split(1) if len(face)]
         points = torch.stack(found).float() if found else torch.empty(0, 68, 2)
         return ((points + 0.5) * (image.shape[-1] / SIZE_PX) - 0.5).to(image.device)
 
