@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from dvlatent.commands import add as add_commands
+from dvlatent.commands import numbers
 from dvlatent.errors import DvlatentError
 
 WELCOME = """dvlatent turns dice into faces, faces into coordinates, and coordinates into edits.
@@ -22,7 +24,8 @@ Start here:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 1 refused (one sentence on stderr), 130 or 143 stopped."""
-    parser = _parser()
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser(argv)
     arguments = parser.parse_args(argv)
     if "run" not in arguments:
         parser.print_help()
@@ -42,7 +45,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: what was begun is cleaned up as after Ctrl-C."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="dvlatent", description=WELCOME, formatter_class=layout)
     parser.add_argument("--version", action="version", version=f"dvlatent {_version()}")
@@ -58,10 +61,12 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate", help="render faces from seeds")
     several = "one seed or several: 85, 3,5,8 or 10-20 (default 85)"
-    generate.add_argument("--seed", type=_seeds, default=[85], metavar="N[-M][,...]", help=several)
+    generate.add_argument("--seed", type=numbers, default=[85], metavar="N[-M][,...]", help=several)
     generate.add_argument("--psi", type=float, default=0.7, help="truncation: 0 is the average face, 1 the whole variety (default 0.7)")
     generate.add_argument("--out", type=Path, default=Path("face.png"), help="a .png, .jpg or .webp file; several seeds go side by side")
     generate.set_defaults(run=_generate, resume="Nothing was written.")
+
+    add_commands(commands, argv)
 
     train = commands.add_parser("train", help="train again what we ship")
     train.add_argument("what", choices=["w-mean", "preview"], help="w-mean: the average w (seconds); preview: the quick look (two hours)")
@@ -71,15 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--pool", type=Path, default=Path("build/preview"), help="folder for the rendered training faces, 8.8 MB each")
     train.set_defaults(run=_train, resume="Rendered faces are kept in the --pool folder; the same command goes on from them.")
     return parser
-
-
-def _seeds(text: str) -> list[int]:
-    """"3,5,10-12" -> [3, 5, 10, 11, 12]."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        seeds += range(int(first), int(last or first) + 1)
-    return seeds
 
 
 def _generate(arguments: argparse.Namespace) -> int:

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from dvlatent.directions import Direction, Edit
 from dvlatent.errors import ShapeError
+from dvlatent.faces.identity import SAME_PERSON_BELOW
 from dvlatent.latents import Layers, broadcast, layer_range, truncate
 from dvlatent.methods.measure import Estimate, bootstrap
 from dvlatent.methods.survey import BATCH, Render, renderer, together
 from dvlatent.rng import normal
 from dvlatent.types import Generator, Image, Predictor
 
-SAME_PERSON = 0.6  # identity distance below which two pictures count as one person (King's own threshold for his network)
 GROUPS = {"coarse": "coarse", "middle": "middle", "fine": "fine"}
 Identity = Callable[[Image], Float[Tensor, "batch number"]]
 Rows = slice | Sequence[int] | np.ndarray | Tensor
@@ -137,7 +137,7 @@ def success(
     *,
     past: float | None = None,
     falling: bool = False,
-    limit: float = SAME_PERSON,
+    limit: float = SAME_PERSON_BELOW,
 ) -> tuple[Success, ...]:
     """The share of faces that an edit moves as far as it should, one answer per amount, with bootstrap intervals.
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dvlatent.checkpoints import format, registry
 from dvlatent.errors import CheckpointError, ShapeError
+from dvlatent.faces.together import Together
 from dvlatent.latents import broadcast, truncate
 from dvlatent.rng import normal
 from dvlatent.types import Generator, Image, Predictor, W, Ws, Z, fingerprint
@@ -171,18 +172,7 @@ def resumable(
 def together(predictors: Predictor | Sequence[Predictor]) -> Predictor:
     """One predictor of all their columns, in order."""
     several = [predictors] if hasattr(predictors, "names") else list(predictors)
-    names = [name for predictor in several for name in predictor.names]
-    if not names or len(set(names)) < len(names):
-        raise ShapeError(f"every column of scores needs a name of its own; these are {', '.join(names) or 'none'}. Leave a predictor out.")
-    return several[0] if len(several) == 1 else _Together(several)
-
-
-class _Together:
-    def __init__(self, predictors: Sequence[Predictor]) -> None:
-        self.predictors, self.names = predictors, tuple(name for predictor in predictors for name in predictor.names)
-
-    def __call__(self, image: Image) -> Float[Tensor, "batch name"]:
-        return torch.cat([predictor(image).cpu() for predictor in self.predictors], dim=1)
+    return several[0] if len(several) == 1 else Together(*several)
 
 
 def save(population: Population, path: Path | str, command: str = "", **description: object) -> None:
