@@ -17,7 +17,7 @@ from dvlatent.nets.digits import DigitClassifier
 class ClassifyConfig:
     """How the classifier is trained."""
 
-    steps: int = 5000  # optimiser steps
+    steps: int = 4000  # optimiser steps
     batch: int = 64  # digits in a step
     rate: float = 2e-3  # Adam's learning rate at its highest
     decay: float = 1e-4  # weight decay

@@ -38,16 +38,20 @@ def ship_classifier(out: Path, **chosen: int) -> None:
     steps = train_classifier(seen, config)
     for step in _bar(steps, config.steps, lambda step: f"{step.loss:.3f}"):
         last = step
-    scores = classifier_scores(last.classifier, held)
+    save_classifier(out, last.classifier, config, len(seen), classifier_scores(last.classifier, held))
+
+
+def save_classifier(out: Path, classifier: DigitClassifier, config: ClassifyConfig, seen: int, scores: dict[str, float]) -> None:
+    """Write a classifier with its command and scores."""
     description = {
         "kind": "digit classifier",
         "width": config.width,
-        "trained": f"{len(seen)} MNIST digits moved a little each time, {config.steps} steps of {config.batch}",
+        "trained": f"{seen} MNIST digits moved a little each time, {config.steps} steps of {config.batch}",
         "command": f"dvlatent train digit-classifier --out {out.name} --steps {config.steps}",
         "licence": LICENCE,
         "scores": scores,
     }
-    format.save(out, _half(last.classifier), description)
+    format.save(out, _half(classifier), description)
     print(f"{out}: {scores}", file=sys.stderr)
 
 
