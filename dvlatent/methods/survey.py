@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dvlatent import images
 from dvlatent.checkpoints import format, registry
 from dvlatent.errors import CheckpointError, ShapeError
 from dvlatent.faces.together import Together
@@ -106,7 +107,8 @@ def survey(
     """Draw and score faces, `batch` at a time: an iterator of steps, to be stopped whenever you like.
 
     One predictor or several, whose columns are put side by side. `render` draws ws: unless told, the generator's quick
-    `preview` where it has one, and else its `synthesis`. Truncation pulls toward the generator's w_mean.
+    `preview` where it has one, and else its `synthesis`. Pictures are rounded to bytes first, as in a file, so that their scores are
+    the same whether they were saved in between or not. Truncation pulls toward the generator's w_mean.
     Raises ShapeError for two columns of one name, and for seeds that are none.
     """
     seeds, look = list(seeds), together(predictors)
@@ -116,7 +118,8 @@ def survey(
         some = tuple(seeds[at : at + batch])
         with torch.no_grad():
             w = _latent(generator, normal(some, generator.z_dim), psi)
-            scores = look(draw(broadcast(w, generator.num_layers))).float().cpu()  # [batch, name]
+            picture = images.from_uint8(images.to_uint8(draw(broadcast(w, generator.num_layers))))
+            scores = look(picture).float().cpu()  # [batch, name]
         done = at + len(some)
         left = (time.perf_counter() - began) / done * (len(seeds) - done)
         yield Step(done, len(seeds), left, Population(some, scores, tuple(look.names), float(psi), made_by, kind))
