@@ -35,7 +35,7 @@ class JudgeConfig:
     faces: int = 10_000  # rendered once
     first_seed: int = 10_000  # the survey's second half: directions are found on the first
     psi: float = 1.0  # truncation of the faces it learns from: all the variety there is
-    steps: int = 3500  # optimiser steps
+    steps: int = 3000  # optimiser steps
     batch: int = 64  # faces in a step
     spectacles: float = 0.25  # share of a batch with a label for glasses ...
     wearing: float = 0.4  # ... and how many of those wear them
@@ -45,6 +45,7 @@ class JudgeConfig:
     decay: float = 0.02  # AdamW's weight decay
     blur_years: float = 2.5  # standard deviation of the distribution over ages that a label becomes
     width: int = 24  # channels after the first layer
+    bfloat16: bool = True  # convolutions in 16-bit numbers: twice as fast where the processor has them
     seed: int = 0  # of the first weights, the order and the augmentation
 
 
@@ -156,7 +157,8 @@ def train_judge(
 
 def _loss(judge: Judge, pictures: Image, labels: Tensor, wearing: int, chosen: int, config: JudgeConfig) -> tuple[Tensor, float]:
     """Four tasks in one number; the first `wearing` faces of the `chosen` ones wear glasses."""
-    ages, others = judge.logits(pictures)
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        ages, others = (part.float() for part in judge.logits(pictures))
     male, smile, glasses = others.unbind(1)
     years = labels[:, 0].clamp(0, float(judge.ages[-1]))
     target = torch.softmax(-0.5 * ((judge.ages - years[:, None]) / config.blur_years) ** 2, dim=1)  # [batch, bins]
@@ -184,16 +186,19 @@ def disturb(image: Image, dice: torch.Generator) -> Image:
     def spread(*shape: int) -> Tensor:
         return torch.randn(count, *shape, generator=dice)
 
-    def chance(share: float) -> Tensor:
-        return (torch.rand(count, 1, 1, 1, generator=dice) < share).float()
+    def some(share: float) -> Tensor:
+        return (torch.rand(count, generator=dice) < share).nonzero()[:, 0]
 
     image = image * (1 + 0.15 * spread(1, 1, 1)) + 0.08 * spread(3, 1, 1) + 0.12 * spread(1, 1, 1)  # contrast, tint, brightness
     grey = image.mean(1, keepdim=True)
     image = grey + (1 + 0.25 * spread(1, 1, 1)).clamp(0, 2) * (image - grey)  # saturation
-    soft = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    image = image + chance(0.5) * (0.5 * spread(1, 1, 1)).clamp(-0.5, 1) * (soft - image)
-    image = image + chance(0.4) * 0.05 * spread(1, 1, 1).abs() * torch.randn(image.shape, generator=dice)
-    image = image + chance(0.2) * (_blocky(image, 0.02 + 0.1 * torch.rand(count, 1, 1, 1, generator=dice)) - image)
+    faces, strength = some(0.4), (0.6 * spread(1, 1, 1)).clamp(-0.6, 1)  # softer, or sharper below 0
+    sharp = image[faces]
+    image[faces] = sharp + strength[faces] * (F.avg_pool2d(sharp, 3, stride=1, padding=1, count_include_pad=False) - sharp)
+    faces, strength = some(0.4), 0.05 * spread(1, 1, 1).abs()
+    image[faces] += strength[faces] * torch.randn(len(faces), *image.shape[1:], generator=dice)  # grain
+    faces, strength = some(0.2), 0.02 + 0.1 * torch.rand(count, 1, 1, 1, generator=dice)
+    image[faces] = _blocky(image[faces], strength[faces])
     turn, size = math.radians(3) * spread(), torch.exp(0.05 * spread())
     mirror = torch.where(torch.rand(count, generator=dice) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(turn) * size, torch.sin(turn) * size

@@ -58,7 +58,7 @@ def judge_report(says: Scores, labels: Scores, glasses: Mapping[int, bool], firs
 def ship_judge(out: Path, folder: Path, test_faces: tuple[int, int] = (1000, 200), **chosen: int) -> None:
     """Render and label faces, train a judge on them, measure it on unseen ones, write it. All of it resumes from `folder`.
 
-    `chosen` are fields of JudgeConfig, e.g. faces and steps; `test_faces` how many previews and full renders it is measured on.
+    `chosen` are fields of JudgeConfig, e.g. faces and steps. `test_faces` is how many it is measured on: at psi 1, then at psi 0.7.
     """
     config = JudgeConfig(**chosen)
     generator, predictors = load("faces"), [load("attributes"), load("landmarks")]
@@ -82,9 +82,9 @@ def ship_judge(out: Path, folder: Path, test_faces: tuple[int, int] = (1000, 200
     judge = Judge(config.width).eval().requires_grad_(False)
     judge.load_state_dict(tensors)
     scores = {}
-    for psi, full in ((1.0, False), (0.7, False), (0.7, True)):
+    for psi, full, count in ((1.0, False, test_faces[0]), (0.7, False, test_faces[1]), (0.7, True, test_faces[1])):
         name = f"{'full renders' if full else 'previews'} at psi {psi:g}"
-        test = rendered(name.replace(" ", "-"), replace(config, first_seed=UNSEEN, faces=test_faces[full], psi=psi), full)
+        test = rendered(name.replace(" ", "-"), replace(config, first_seed=UNSEEN, faces=count, psi=psi), full)
         eye = glasses if psi == 1 else {}  # the eye looked at psi 1
         scores[name] = judge_report(read_pool(judge, test), test.labels[: test.done], eye, UNSEEN)
     description = {
