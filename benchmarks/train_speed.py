@@ -23,13 +23,13 @@ BATCH, STEPS, ROUNDS = 64, 12, 5  # a multiple of the 4 steps between two penalt
 def ours(images: torch.Tensor, **change: float) -> Iterator[object]:
     """Our loop as it is: penalty every fourth step, average, all numbers checked and told."""
     torch.manual_seed(0)
-    return train(DigitGenerator(32), DigitCritic(16), images, TrainConfig(steps=10**9, batch=BATCH, **change))
+    return train(DigitGenerator(32, classes=0), DigitCritic(16, classes=0), images, TrainConfig(steps=10**9, batch=BATCH, **change))
 
 
 def plain(images: torch.Tensor) -> Iterator[object]:
     """The same networks, the shortest loop that one would write: no penalty, no average, nothing looked at."""
     torch.manual_seed(0)
-    generator, critic = DigitGenerator(32), DigitCritic(16)
+    generator, critic = DigitGenerator(32, classes=0), DigitCritic(16, classes=0)
     adam_g, adam_c = (torch.optim.Adam(net.parameters(), 2e-3, betas=(0.0, 0.99)) for net in (generator, critic))
     while True:
         real, fake = images[torch.randint(len(images), (BATCH,))], generator(torch.randn(BATCH, 64))

@@ -21,6 +21,8 @@ Start here:
   jupyter lab notebooks/       open 00_start_here.ipynb
 """
 
+TRAINED = "w-mean (seconds), preview (two hours), judge (an hour), digits (50 minutes) or digit-classifier (3 minutes)"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 1 refused (one sentence on stderr), 130 or 143 stopped."""
@@ -69,11 +71,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_commands(commands, argv)
 
     train = commands.add_parser("train", help="train again what we ship")
-    train.add_argument("what", choices=["w-mean", "preview"], help="w-mean: the average w (seconds); preview: the quick look (two hours)")
+    train.add_argument("what", choices=["w-mean", "preview", "judge", "digits", "digit-classifier", "digit-map", "face-map"], help=TRAINED)
     train.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     train.add_argument("--faces", type=int, help="training faces; for w-mean, vectors")
-    train.add_argument("--steps", type=int, help="optimiser steps of the preview")
-    train.add_argument("--pool", type=Path, default=Path("build/preview"), help="folder for the rendered training faces, 8.8 MB each")
+    train.add_argument("--steps", type=int, help="optimiser steps")
+    train.add_argument("--pool", type=Path, help="folder for rendered faces (default build/WHAT; a preview needs 8.8 MB a face)")
     train.set_defaults(run=_train, resume="Rendered faces are kept in the --pool folder; the same command goes on from them.")
     return parser
 
@@ -97,12 +99,30 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from dvlatent.methods import ship
+    from dvlatent.methods.judge_report import ship_judge
 
     chosen = {name: value for name in ("faces", "steps") if (value := getattr(arguments, name)) is not None}
-    if arguments.what == "w-mean":
+    pool = arguments.pool or Path("build") / arguments.what
+    if arguments.what.endswith("-map"):
+        from dvlatent.methods.ship_maps import ship_digit_map, ship_face_map
+
+        if arguments.what == "face-map":
+            ship_face_map(arguments.out, pool, **chosen)
+        else:
+            ship_digit_map(arguments.out, **chosen)
+    elif arguments.what.startswith("digit"):
+        from dvlatent.methods.ship_digits import ship_classifier, ship_digits
+
+        if arguments.what == "digits":
+            ship_digits(arguments.out, **chosen)
+        else:
+            ship_classifier(arguments.out, **chosen)
+    elif arguments.what == "w-mean":
         ship.ship_w_mean(arguments.out, **chosen)
+    elif arguments.what == "preview":
+        ship.ship_preview(arguments.out, pool, **chosen)
     else:
-        ship.ship_preview(arguments.out, arguments.pool, **chosen)
+        ship_judge(arguments.out, pool, **chosen)
     return 0
 
 
