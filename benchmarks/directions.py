@@ -1,0 +1,93 @@
+"""What the shipped directions do to 500 unseen faces, read by the judge: success, identity and leakage, with intervals.
+
+    python benchmarks/directions.py [--faces 500]
+
+Every face is unseen by finder and judge (seeds from 400,000 on, psi 0.7, previews); perceived ages count between 18 and 55 before the
+edit. Success and leakage are read by the judge, which the directions were not found with; identity by dlib's network.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from tqdm import tqdm
+
+import dvlatent
+from dvlatent.methods import find, survey
+from dvlatent.methods.effects import Effects, effects_of, leak_cut, leakage, strength_for, success
+
+FIRST_SEED = 400_000
+ADULT = (18, 55)  # perceived years before the edit: nobody knows what +20 does to a child
+AGE = (4.0, 4.5, 5.0, 5.5, 6.0)  # steps
+GENDER, SMILE = (2.0, 3.0, 4.0, 5.0), (1.0, 1.5, 2.0, 3.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=int, default=500, help="unseen adults (default 500)")
+    wanted = parser.parse_args().faces
+    faces, judge, identity = dvlatent.load("faces"), dvlatent.load("judge"), dvlatent.load("identity")
+    age, gender, smile = (dvlatent.load(f"{name}-direction") for name in ("age", "gender", "smile"))
+    population = survey.load().take(10_000)
+    raw = find.find(faces, population, "age", low=(18, 28), high=(55, 100))
+    projected = find.measured_on(raw.without(find.find(faces, population, "male", by="logistic")), faces, population)
+    seeds = adults(faces, judge, wanted)
+
+    def measured(edits, amounts) -> dict[str, Effects]:
+        return effects_of(faces, edits, amounts, tqdm(seeds, unit="face", desc=", ".join(edits)), judge, identity)
+
+    found = measured({"age": age}, AGE)["age"]
+    print(f"age: +20 perceived years, {len(seeds)} adults perceived {ADULT[0]} to {ADULT[1]}")
+    report(success(found, "age", by=20))
+    print(f"  best with 80 % kept: {strength_for(found, 'age', by=20).amount:g} steps")
+    women = found.before[:, 1] < 0.5
+    others = measured({"raw": (1.3 * raw), "projected": 1.5 * projected}, (1.0,))
+    others["shipped"] = at(found, 5.0)
+    print("'male' that comes along with 20 perceived years:")
+    for name, one in others.items():
+        leak = leakage({"age": one}, spread={"age": 20.0, "male": 1.0, "smile": 1.0, "glasses": 1.0}).at("age", "male")
+        mine = one.take(women)
+        turned = 100 * (mine.after[0, :, 1] > 0.5).float().mean()
+        cut = "" if name == "raw" else f"   leak cut by {leak_cut(others['raw'], one, 'age', 'male')}"
+        print(f"  {name:10} {leak}   women who became men {turned:.0f} %{cut}")
+    for name, direction, amounts in (("male", gender, GENDER), ("smile", smile, SMILE)):
+        past = 0.5
+        for sign, falling in ((1, False), (-1, True)):
+            one = measured({name: direction}, [sign * amount for amount in amounts])[name]
+            print(f"{name}: {'below' if falling else 'above'} {past}, of the faces that begin on the other side")
+            report(success(one, name, past=past, falling=falling))
+
+
+def adults(faces, judge, wanted: int) -> list[int]:
+    """The first so many unseen seeds whose face the judge perceives as an adult."""
+    found: list[int] = []
+    with tqdm(total=wanted, unit="adult") as bar:
+        for first in range(FIRST_SEED, FIRST_SEED + 10 * wanted, 8):
+            w = dvlatent.truncate(faces.mapping(dvlatent.normal(range(first, first + 8), faces.z_dim)), toward=faces.w_mean, psi=0.7)
+            years = judge(faces.preview(dvlatent.broadcast(w, faces.num_layers)))[:, 0]
+            found += [first + row for row in range(8) if ADULT[0] <= years[row] <= ADULT[1]]
+            bar.n = min(len(found), wanted)
+            bar.refresh()
+            if len(found) >= wanted:
+                break
+    return found[:wanted]
+
+
+def at(found: Effects, amount: float) -> Effects:
+    """One amount of several."""
+    from dataclasses import replace
+
+    row = [found.amounts.index(amount)]
+    return replace(found, amounts=(amount,), after=found.after[row], identity=found.identity[row])
+
+
+def report(answers) -> None:
+    print(f"  {'steps':>6}   moved                 same person           both")
+    for one in answers:
+        print(f"  {one.amount:+6.1f}   {one.moved!s:20}  {one.kept!s:20}  {one.both}")
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main()
