@@ -105,6 +105,8 @@ def _add_find(commands: argparse._SubParsersAction) -> None:
     find.add_argument("--by", default="mean", help="mean (default), lda, logistic, svm or ridge")
     find.add_argument("--balance", nargs="+", default=[], metavar="SCORE", help="make both ends alike in these scores")
     find.add_argument("--without", nargs="+", default=[], metavar="SCORE", help="project the directions of these scores out")
+    find.add_argument("--ridge", type=float, help="how strongly logistic, svm and ridge are held back (default: chosen on held-out faces)")
+    find.add_argument("--faces", type=int, help="compare only the first so many faces of the population")
     find.add_argument("--layers", help="layers that an edit moves: coarse, middle, fine, all or numbers such as 0-8 (default all)")
     find.add_argument("--name", help="what to call it (default: the attribute)")
     find.add_argument("--population", type=Path, help="a file that `dvlatent survey` made (default: the 20,000 faces that we ship)")
@@ -123,10 +125,12 @@ def _find(arguments: argparse.Namespace) -> int:
     generator = load("faces")
     layers = numbers(arguments.layers) if (arguments.layers or "")[:1].isdigit() else arguments.layers
     ends = {end: tuple(given) for end in ("low", "high") if (given := getattr(arguments, end))}
+    population = population.take(arguments.faces) if arguments.faces else population
     print(f"Comparing {len(population):,} faces ...", file=sys.stderr)
-    direction = find(generator, population, arguments.attribute, arguments.by, balance=arguments.balance, layers=layers, **ends)
+    how = {"by": arguments.by, "ridge": arguments.ridge}
+    direction = find(generator, population, arguments.attribute, balance=arguments.balance, layers=layers, **how, **ends)
     if arguments.without:
-        others = [find(generator, population, name, arguments.by) for name in arguments.without]
+        others = [find(generator, population, name, **how) for name in arguments.without]
         direction = measured_on(direction.without(*others), generator, population)
     direction = replace(direction, name=arguments.name or direction.name)
     save_direction(direction, arguments.out)

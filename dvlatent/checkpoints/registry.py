@@ -104,6 +104,23 @@ def _digit_classifier() -> Any:
     return _ours("digit-classifier.safetensors", "digit classifier", DigitClassifier, "width")
 
 
+def _judge() -> Any:
+    from dvlatent.nets.judge import Judge
+
+    return _ours("judge.safetensors", "judge", Judge, "width")
+
+
+def read_map(path: Path) -> Any:
+    """A trained autoencoder, of the shape that its file states. Raises CheckpointError for anything else."""
+    from dvlatent.nets.autoencoder import Autoencoder, AutoencoderConfig
+
+    tensors, description = format.load(path, "autoencoder")
+    config = {name: tuple(value) if isinstance(value, list) else value for name, value in description["config"].items()}
+    net = Autoencoder(AutoencoderConfig(**config))
+    format.load_weights(net, tensors, path.name)
+    return net.eval().requires_grad_(False)
+
+
 def _ours(file: str, kind: str, make: Callable[..., Any], *sizes: str) -> Any:
     """A network that we trained, of the sizes that its file states."""
     tensors, description = format.load(WEIGHTS / file, kind)
@@ -117,10 +134,16 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "toy": _toy,
     "digits": _digits,
     "mnist": _mnist,
+    "digit-map": lambda: read_map(WEIGHTS / "digit-map.safetensors"),
+    "face-map": lambda: read_map(WEIGHTS / "face-map.safetensors"),
+    "age-direction": lambda: format.load_direction(WEIGHTS / "age-direction.safetensors"),
+    "gender-direction": lambda: format.load_direction(WEIGHTS / "gender-direction.safetensors"),
+    "smile-direction": lambda: format.load_direction(WEIGHTS / "smile-direction.safetensors"),
     "attributes": _attributes,
     "landmarks": _landmarks,
     "identity": _identity,
     "aligner": _aligner,
+    "judge": _judge,
     "digit-classifier": _digit_classifier,
     "perceptual": _perceptual,
 }
