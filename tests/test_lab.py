@@ -97,7 +97,7 @@ def wait(ready, seconds, message):
         time.sleep(0.2)
 
 
-def opened(browser, lab, name, seconds):
+def opened(browser, lab, name, seconds, wanted="[role=slider]"):
     """A page with the notebook, all cells run anew; and the list of what the browser complained about."""
     from playwright.sync_api import TimeoutError as Timeout
 
@@ -111,10 +111,10 @@ def opened(browser, lab, name, seconds):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name=re.compile("^Run All Cells$")).click()
     try:
-        page.wait_for_selector("[role=slider]", timeout=seconds * 1000)
+        page.wait_for_selector(wanted, timeout=seconds * 1000)
     except Timeout:
         page.screenshot(path=lab[1] / "no_slider.png")
-        pytest.fail(f"no slider after {seconds} s; see {lab[1] / 'no_slider.png'}. The browser said: {complaints}")
+        pytest.fail(f"no {wanted} after {seconds} s; see {lab[1] / 'no_slider.png'}. The browser said: {complaints}")
     return page, complaints
 
 

@@ -1,5 +1,6 @@
-"""The interactive parts of the lessons: `morph`, a slider from one face to another. They work with ipywidgets 7.7 and 8."""
+"""The interactive parts of the lessons: `morph`, a slider from one face to another, and `latent_map`, a plane to move about on."""
 
+from dvlatent.widgets.latent_map import latent_map
 from dvlatent.widgets.morph import morph
 
-__all__ = ["morph"]
+__all__ = ["latent_map", "morph"]
