@@ -26,7 +26,7 @@ from dvlatent.nets.toy import ToyFaces
 from dvlatent.rng import normal
 from dvlatent.types import Predictor
 
-TINY = JudgeConfig(faces=120, steps=60, batch=24, width=4, rate=4e-3, first_seed=0)
+TINY = JudgeConfig(faces=120, steps=120, batch=24, width=4, rate=6e-3, bfloat16=False, first_seed=0)
 RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
 
 
@@ -111,7 +111,7 @@ def test_training_learns_from_pictures(drawn):
     says = read_pool(step.judge, pool_of(drawn, slice(120, 160)))
     age, wears = labels[120:, 0], np.array([glasses[seed] for seed in range(120, 160)])
     assert np.abs(says[:, 0] - age).mean() < 0.8 * np.abs(labels[:120, 0].mean() - age).mean()
-    assert says[wears, 3].mean() > says[~wears, 3].mean() + 0.05
+    assert says[wears, 3].mean() > says[~wears, 3].mean() + 0.4
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(drawn, tmp_path):
