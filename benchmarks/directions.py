@@ -9,6 +9,7 @@ edit. Success and leakage are read by the judge, which the directions were not f
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 from tqdm import tqdm
@@ -19,8 +20,8 @@ from dvlatent.methods.effects import Effects, effects_of, leak_cut, leakage, str
 
 FIRST_SEED = 400_000
 ADULT = (18, 55)  # perceived years before the edit: nobody knows what +20 does to a child
-AGE = (4.0, 4.5, 5.0, 5.5, 6.0)  # steps
-GENDER, SMILE = (2.0, 3.0, 4.0, 5.0), (1.0, 1.5, 2.0, 3.0)
+AGE, SHOWN = (1.65, 1.85), 1.65  # steps
+OTHERS = {"male": (-3.0, -2.0, 2.0, 3.0), "smile": (-2.0, -1.5, 1.5, 2.0)}  # steps of the gender and the smile direction
 
 
 def main() -> None:
@@ -34,16 +35,16 @@ def main() -> None:
     projected = find.measured_on(raw.without(find.find(faces, population, "male", by="logistic")), faces, population)
     seeds = adults(faces, judge, wanted)
 
-    def measured(edits, amounts) -> dict[str, Effects]:
-        return effects_of(faces, edits, amounts, tqdm(seeds, unit="face", desc=", ".join(edits)), judge, identity)
+    def measured(edits, amounts, count: int = wanted) -> dict[str, Effects]:
+        return effects_of(faces, edits, amounts, tqdm(seeds[:count], unit="face", desc=", ".join(edits)), judge, identity)
 
     found = measured({"age": age}, AGE)["age"]
     print(f"age: +20 perceived years, {len(seeds)} adults perceived {ADULT[0]} to {ADULT[1]}")
     report(success(found, "age", by=20))
     print(f"  best with 80 % kept: {strength_for(found, 'age', by=20).amount:g} steps")
     women = found.before[:, 1] < 0.5
-    others = measured({"raw": (1.3 * raw), "projected": 1.5 * projected}, (1.0,))
-    others["shipped"] = at(found, 5.0)
+    others = measured({"raw": (1.3 * raw), "projected": 1.6 * projected}, (1.0,))
+    others["shipped"] = pick(found, [AGE.index(SHOWN)])
     print("'male' that comes along with 20 perceived years:")
     for name, one in others.items():
         leak = leakage({"age": one}, spread={"age": 20.0, "male": 1.0, "smile": 1.0, "glasses": 1.0}).at("age", "male")
@@ -51,12 +52,12 @@ def main() -> None:
         turned = 100 * (mine.after[0, :, 1] > 0.5).float().mean()
         cut = "" if name == "raw" else f"   leak cut by {leak_cut(others['raw'], one, 'age', 'male')}"
         print(f"  {name:10} {leak}   women who became men {turned:.0f} %{cut}")
-    for name, direction, amounts in (("male", gender, GENDER), ("smile", smile, SMILE)):
-        past = 0.5
-        for sign, falling in ((1, False), (-1, True)):
-            one = measured({name: direction}, [sign * amount for amount in amounts])[name]
-            print(f"{name}: {'below' if falling else 'above'} {past}, of the faces that begin on the other side")
-            report(success(one, name, past=past, falling=falling))
+    for name, direction in (("male", gender), ("smile", smile)):
+        one = measured({name: direction}, OTHERS[name], wanted // 2)[name]
+        for falling in (False, True):
+            rows = [row for row, amount in enumerate(one.amounts) if (amount < 0) == falling]
+            print(f"{name}: past 0.5 {'downward' if falling else 'upward'}, of the faces that begin on the other side")
+            report(success(pick(one, rows), name, past=0.5, falling=falling))
 
 
 def adults(faces, judge, wanted: int) -> list[int]:
@@ -74,12 +75,10 @@ def adults(faces, judge, wanted: int) -> list[int]:
     return found[:wanted]
 
 
-def at(found: Effects, amount: float) -> Effects:
-    """One amount of several."""
-    from dataclasses import replace
-
-    row = [found.amounts.index(amount)]
-    return replace(found, amounts=(amount,), after=found.after[row], identity=found.identity[row])
+def pick(found: Effects, rows: list[int]) -> Effects:
+    """Some of the amounts."""
+    amounts = tuple(found.amounts[row] for row in rows)
+    return replace(found, amounts=amounts, after=found.after[rows], identity=found.identity[rows])
 
 
 def report(answers) -> None:

@@ -71,8 +71,10 @@ class Population:
                 f"this population was drawn by generator {self.generator}, this one is {fingerprint(generator)}. "
                 "Survey this generator, or load the one that drew it."
             )
-        z = normal(self.seeds, generator.z_dim)
-        return z, torch.cat([_latent(generator, some, self.psi) for some in z.split(CHUNK)])
+        if "_known" not in self.__dict__:  # every search in this population asks for them again
+            z = normal(self.seeds, generator.z_dim)
+            object.__setattr__(self, "_known", (z, torch.cat([_latent(generator, some, self.psi) for some in z.split(CHUNK)])))
+        return self.__dict__["_known"]
 
 
 @dataclass(frozen=True, eq=False)
