@@ -97,7 +97,7 @@ def train(
         if state.index >= config.steps:
             raise CheckpointError(f"{resume} has {state.index} steps behind it and {config.steps} were asked for: ask for more steps.")
     place, share = next(generator.parameters()).device, _share(config.batch, accelerator)
-    told = torch.zeros(5)  # both losses, the penalty, both scores
+    told = state.told  # both losses, the penalty, both scores
 
     def batch() -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Real pictures, dice, and the labels of each; all processes draw alike, each keeps its share."""
@@ -181,7 +181,7 @@ class _State:
     """Everything that changes: three networks, two optimisers, the dice and the number of the step."""
 
     def __init__(self, generator: nn.Module, critic: nn.Module, config: TrainConfig) -> None:
-        self.config, self.index = config, 0
+        self.config, self.index, self.told = config, 0, torch.zeros(5)
         self.generator, self.critic = generator.train(), critic.train()
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
         # The penalty has steps of its own, lazily: memory and rate are corrected for them (Karras et al. 2020, section 3.1).
@@ -212,7 +212,8 @@ class _State:
         for part, adam in self.adams().items():
             for number, memory in adam.state_dict()["state"].items():
                 tensors |= {f"{part}.{number}.{name}": value for name, value in memory.items()}
-        tensors |= {"dice": self.dice.get_state(), "torch_dice": torch.get_rng_state()}  # the second for networks with dice of their own
+        tensors |= {"told": self.told, "dice": self.dice.get_state()}
+        tensors["torch_dice"] = torch.get_rng_state()  # for networks with dice of their own
         format.save(path, {name: value.clone() for name, value in tensors.items()}, {"kind": "training", **self.about()})
 
     def load(self, path: Path) -> None:
@@ -233,6 +234,7 @@ class _State:
                     number, _, key = name.partition(".")
                     memory.setdefault(int(number), {})[key] = value
                 adam.load_state_dict({"state": memory, "param_groups": adam.state_dict()["param_groups"]})
+            self.told.copy_(tensors["told"])
             self.dice.set_state(tensors["dice"])
             torch.set_rng_state(tensors["torch_dice"])
         except (KeyError, ValueError, RuntimeError) as error:
