@@ -21,7 +21,10 @@ Start here:
   jupyter lab notebooks/       open 00_start_here.ipynb
 """
 
-TRAINED = "w-mean (seconds), preview (two hours), judge (an hour), digits (50 minutes) or digit-classifier (3 minutes)"
+TRAINED = (
+    "w-mean (seconds), preview (two hours), judge (an hour), digits (50 minutes), digit-classifier (3 minutes), "
+    "digit-map (a minute) or face-map (5, after an hour of drawing)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Executed lessons as pages that work offline: our own CSS, no scripts, alt text kept. Used by build.py."""
+"""Executed lessons as pages that work offline: our own CSS, no scripts but those of our widgets, alt text kept. Used by build.py."""
 
 from __future__ import annotations
 
@@ -56,15 +56,16 @@ def question(notebook: NotebookNode) -> str:
 
 
 def _offline(notebook: NotebookNode) -> NotebookNode:
-    """Without what a page alone cannot show, the badge's picture and widgets; folded parts marked, for nbconvert closes them too early."""
+    """Without what a page alone cannot show, the badge's picture and kernels' widgets; folded parts marked, for nbconvert closes them too early."""
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\[!\[([^\]]+)\]\(https?://[^)]*\)\]\((\S+?)\)", r"[\1](\2)", cell.source)
             cell.source = re.sub(r"<details>\s*<summary>(.*?)</summary>", r"⟦\1⟧\n", cell.source).replace("</details>", "\n⟦⟧\n")
         for out in cell.get("outputs", []):
-            if WIDGET in out.get("data", {}):
-                out.data, out.metadata = nbformat.from_dict({"text/html": MOVED}), nbformat.from_dict({})
+            if WIDGET in out.get("data", {}):  # some bring a page of their own that needs no kernel
+                alone = out.data.get("text/html", MOVED)
+                out.data, out.metadata = nbformat.from_dict({"text/html": alone}), nbformat.from_dict({})
     return notebook
 
 

@@ -121,6 +121,13 @@ def read_map(path: Path) -> Any:
     return net.eval().requires_grad_(False)
 
 
+def _faces_small() -> Any:
+    from dvlatent import images
+
+    sheet, side = images.read(WEIGHTS / "faces-small.jpg"), 40  # [1, 3, rows * 40, 40 * 40]
+    return sheet[0].unfold(1, side, side).unfold(2, side, side).permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
+
+
 def _ours(file: str, kind: str, make: Callable[..., Any], *sizes: str) -> Any:
     """A network that we trained, of the sizes that its file states."""
     tensors, description = format.load(WEIGHTS / file, kind)
@@ -139,6 +146,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "age-direction": lambda: format.load_direction(WEIGHTS / "age-direction.safetensors"),
     "gender-direction": lambda: format.load_direction(WEIGHTS / "gender-direction.safetensors"),
     "smile-direction": lambda: format.load_direction(WEIGHTS / "smile-direction.safetensors"),
+    "faces-small": _faces_small,
     "attributes": _attributes,
     "landmarks": _landmarks,
     "identity": _identity,

@@ -1,4 +1,4 @@
-"""Making the two maps that we ship again: `dvlatent train digit-map` and `dvlatent train face-map`."""
+"""Making the two maps that we ship again, and small pictures for the second: `dvlatent train digit-map` and `dvlatent train face-map`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dvlatent import images
 from dvlatent.checkpoints import format
 from dvlatent.checkpoints.registry import load
 from dvlatent.data import Digits
 from dvlatent.errors import CheckpointError
-from dvlatent.images import resize, to_uint8
 from dvlatent.latents import broadcast
 from dvlatent.methods.encode import EncodeConfig, EncodeStep, encode_all, redraw_error, train_autoencoder
 from dvlatent.methods.quality import knn_accuracy
@@ -26,6 +26,7 @@ from dvlatent.rng import normal
 DIGITS_LICENCE = "MIT; learned from MNIST (CC BY-SA 3.0)"
 FACES_LICENCE = "research and teaching only, as the network that drew its faces"
 HELD_OUT = 1000  # faces that the map is measured on
+SMALL = 1000  # faces that are written as one sheet of small pictures, for lesson 02
 
 
 def ship_digit_map(out: Path, steps: int = 12_000, seed: int = 0) -> None:
@@ -38,7 +39,7 @@ def ship_digit_map(out: Path, steps: int = 12_000, seed: int = 0) -> None:
 
 
 def ship_face_map(out: Path, folder: Path, faces: int = 20_000, steps: int = 6000, seed: int = 0) -> None:
-    """Draw small faces once (kept in `folder`, resumed), train the map of all but the last thousand, measure it on those, write it."""
+    """Draw small faces once (kept in `folder`), train the map of all but the last thousand, measure it there, write it and a sheet."""
     pool = torch.from_numpy(face_pool(folder, faces))  # [faces, 3, 64, 64] of bytes
     held = min(HELD_OUT, faces // 5)
     config = EncodeConfig(steps=steps, batch=128, rate=3e-3, seed=seed, focus=1.0)
@@ -46,6 +47,8 @@ def ship_face_map(out: Path, folder: Path, faces: int = 20_000, steps: int = 600
     command = f"dvlatent train face-map --out {out.name} --faces {faces} --steps {steps}"
     scores = {"held_out_faces": held, "pixel_error": round(redraw_error(net, pool[-held:]), 4)}
     _save(out, net, config, {"command": command, "licence": FACES_LICENCE, "scores": scores})
+    small = images.resize(as_float(pool[: min(faces, SMALL)]), 40)
+    images.write(images.grid(small, columns=40, gap_px=0), out.with_name("faces-small.jpg"))
 
 
 def digit_scores(net: Autoencoder, digits: Digits, k: int = 10) -> dict[str, float]:
@@ -58,9 +61,9 @@ def digit_scores(net: Autoencoder, digits: Digits, k: int = 10) -> dict[str, flo
     return {"accuracy": round(found, 3), "pca_accuracy": round(pca, 3), "pixel_error": round(redraw_error(net, test.images), 4)}
 
 
-def principal(images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def principal(pictures: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Mean picture and the first principal components of pictures: [number] and [number, count] (Pearson 1901)."""
-    x = images.flatten(1)
+    x = pictures.flatten(1)
     mean = x.mean(dim=0)
     spread = (x - mean).double()
     _, vectors = torch.linalg.eigh(spread.T @ spread)  # in ascending order
@@ -81,7 +84,7 @@ def face_pool(folder: Path, faces: int) -> np.ndarray:
     generator = load("faces") if len(missing) else None
     for seed in tqdm(missing.tolist(), unit="face", desc="drawing", disable=len(missing) < 8):
         ws = broadcast(generator.mapping(normal(seed, generator.z_dim)), generator.num_layers)
-        pool[seed] = to_uint8(resize(generator.preview(ws), FACES.side))[0].transpose(2, 0, 1)
+        pool[seed] = images.to_uint8(images.resize(generator.preview(ws), FACES.side))[0].transpose(2, 0, 1)
     return pool
 
 
