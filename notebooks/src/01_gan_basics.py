@@ -1,0 +1,538 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 01 · Can two networks teach each other to draw?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/dvlatent/blob/main/notebooks/01_gan_basics.ipynb)
+#
+# **Question:** do two networks with opposite tasks make each other better, until what one of them draws can hardly be told from what is real?
+#
+# **You will:**
+# - play the game by hand on points of the plane, where you can see both networks think,
+# - teach a network to draw digits in half a minute, and compare it with one that was taught for long,
+# - read the two losses, and find out what they do not tell,
+# - break the game in four classic ways and repair it each time by changing one number,
+# - measure what "almost indistinguishable" means.
+#
+# **Before this:** [00 · Start here](00_start_here.ipynb)
+#
+# **Time:** 80 s of computing on two CPU cores, 45 minutes of yours
+#
+# **Explains:** the part of the video in which a network that draws and a network that judges play against each other
+
+# %% tags=["setup"]
+from importlib.util import find_spec
+
+if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; elsewhere this does nothing
+    get_ipython().run_line_magic("pip", 'install -q "dvlatent @ git+https://github.com/OWNER/dvlatent"')
+    get_ipython().system("dvlatent assets")
+
+# %%
+import math
+
+import torch
+from torch.nn import functional as F
+
+import dvlatent
+from dvlatent import data, diagrams, plot
+from dvlatent.methods.quality import frechet
+from dvlatent.methods.train import TrainConfig, critic_loss, generator_loss, train
+from dvlatent.nets.digits import DigitCritic, DigitGenerator
+from dvlatent.nets.points import PointCritic, PointGenerator
+from dvlatent.teach import check
+
+# %% [markdown]
+# ## The game
+#
+# A **generator** is given dice and makes something of them. A **critic** is given something and says how real it looks: one number, above 0
+# for "real", below 0 for "generated". They have opposite tasks. The critic learns to tell real things from generated ones. The generator
+# never sees a real thing: it learns only from the critic, how to change what it makes so that the critic says "real". That is a **GAN**, a
+# generative adversarial network (Goodfellow et al. 2014).
+#
+# Pictures have thousands of numbers, and nobody can look into such a game. So we begin with things that have two numbers: points of the plane.
+# What is "real" is a ring of eight places. Both networks are the smallest that will do: three layers of 64.
+
+# %%
+real = data.ring(2000)  # [2000, 2]
+dice = dvlatent.normal(range(400), 2)  # [400, 2]: the same throws all through
+torch.manual_seed(0)
+generator, critic = PointGenerator(), PointCritic()
+
+fig, (left, right) = plot.chart(columns=2, height=5.6)
+diagrams.arena(left, critic, real[:400], dice[:0], "What is real")
+diagrams.arena(right, critic, real[:0], generator(dice).detach(), "What an untrained generator makes of dice", arrows=0)
+plot.show(fig, alt="Left: grey points in eight clusters on a ring. Right: dark points of the untrained generator, "
+          "all in one small heap in the middle.")
+
+# %% [markdown]
+# ## One turn, by hand
+#
+# The critic's score `s` becomes a probability of "real" by `σ(s) = 1 / (1 + e⁻ˢ)`. Both losses are surprises, that is, minus the logarithm of a probability:
+#
+# ```text
+# critic:     − log σ(s real)  −  log(1 − σ(s generated))      be sure, and right, about both
+# generator:  − log σ(s generated)                             have the critic say "real"
+# ```
+#
+# > **Predict:** when the critic has no idea any more and says 50 % to everything, how large are the two losses?
+
+# %%
+score_real, score_fake = critic(real[:64]), critic(generator(dice[:64]))
+by_hand = -torch.sigmoid(score_real).log().mean() - (1 - torch.sigmoid(score_fake)).log().mean()
+check("the critic's loss by hand is the library's", by_hand, critic_loss("non-saturating", score_real, score_fake))
+by_hand = -torch.sigmoid(score_fake).log().mean()
+check("the generator's loss by hand is the library's", by_hand, generator_loss("non-saturating", score_fake))
+
+print(f"at a draw: critic 2 ln 2 = {2 * math.log(2):.3f}, generator ln 2 = {math.log(2):.3f}")
+
+# %% [markdown]
+# A turn is two small steps: one of the critic, one of the generator. Here is the whole game; `Adam` is the rule that turns slopes into steps.
+
+
+# %%
+def play_by_hand(generator, critic, turns):
+    """The game of Goodfellow et al., with nothing added."""
+    adam_g, adam_c = (torch.optim.Adam(net.parameters(), 0.01, betas=(0.0, 0.99)) for net in (generator, critic))
+    throw = torch.Generator().manual_seed(0)
+    for _ in range(turns):
+        for adam in (adam_c, adam_g):  # each player throws anew, in the library's order: real ones, dice, (labels)
+            some = real[torch.randint(2000, (64,), generator=throw)]
+            made = generator(torch.randn(64, 2, generator=throw))
+            torch.randint(2000, (64,), generator=throw)
+            critics_turn = F.softplus(-critic(some)).mean() + F.softplus(critic(made.detach())).mean()
+            loss = critics_turn if adam is adam_c else F.softplus(-critic(made)).mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+
+
+# %%
+def fresh_pair(seed=0):
+    """The same untrained networks every time."""
+    torch.manual_seed(seed)
+    return PointGenerator(), PointCritic()
+
+
+mine, library = fresh_pair(), fresh_pair()
+play_by_hand(*mine, turns=20)
+list(train(*library, real, TrainConfig(steps=20, batch=64, rate=0.01, critic_rate=0.01, penalty=0)))
+check("after 20 turns, the generator by hand is the library's", mine[0](dice), library[0](dice), tol=1e-3)
+
+# %% [markdown]
+# `train` is a Python iterator: you write the `for`, look at each `step` and stop when you like. It adds two things to the game above, which you will
+# break on purpose later: a **penalty** on a critic that is too steep (R1, Mescheder et al. 2018), and a running **average** of the
+# generator (EMA), the one that is kept.
+#
+# ## Watch them play
+#
+# In the film below, the colour is the critic's opinion of every point of the plane: orange where it would say "real", blue where "generated", white where
+# it does not know. Grey points are real, dark ones generated; the arrows show where the critic's slope sends them.
+#
+# > **Predict:** the critic paints an orange ring and then...? What will the colours look like at the end, when the generator is good?
+
+# %%
+HEALTHY = {"steps": 600, "batch": 64, "rate": 0.005, "critic_rate": 0.01, "penalty": 0.3, "ema_images": 5000}
+places = data.ring_centres()
+
+
+def quality(points):
+    """Of eight places, how many are reached; and the share of all points that lie near one."""
+    distance, nearest = torch.cdist(points, places).min(1)
+    reached = nearest[distance < 0.4].bincount(minlength=8) > len(points) / 80  # a tenth of its due
+    return int(reached.sum()), float((distance < 0.4).float().mean())
+
+
+# %%
+frames, stills, log = [], {}, []
+for step in train(*fresh_pair(), real, TrainConfig(**HEALTHY)):
+    if step.index in (0, 20, 100, 599) or step.index % 15 == 0:
+        made = step.generator(dice).detach()
+        log.append((step.index, step.critic_loss, step.generator_loss, *quality(made)))
+        view = (step.critic, real[:300], made[:300], f"turn {step.index + 1}")
+        if step.index % 15 == 0:
+            frames.append(diagrams.frame(lambda axes, view=view: diagrams.arena(axes, *view)))
+        if step.index in (0, 20, 100, 599):
+            stills[step.index] = diagrams.frame(lambda axes, view=view: diagrams.arena(axes, *view), size_px=600)
+    healthy = step.average(dice).detach()
+reached, near = quality(healthy)
+print(f"places reached at the end: {reached} of 8; at least half of the points are near one: {near > 0.5}")
+
+# %%
+plot.show_film(torch.cat(frames), seconds=8, size_px=420, quality=60, alt="A film: dark points leave a heap in the "
+               "middle, chase the orange regions of the critic, and spread over the ring of eight places.")
+
+# %%
+fig = plot.faces(torch.cat(list(stills.values())), columns=2, caption="Colour: the critic's opinion. Arrows: what it tells the generator.")
+plot.show(fig, alt="Four stills: a heap in the middle pulled outward; points rushing to one side; a rough ring; at the end "
+          "eight clusters on a nearly white plane.")
+
+# %% [markdown]
+# **Check your guess:** at the end the plane is nearly white. A critic that meets a good generator has nothing left to say, and its arrows are short. It is not
+# that the critic became bad: it was taught to the end, by better and better forgeries.
+#
+# ## What the losses do not tell
+#
+# > **Predict:** the points get better from turn 50 to turn 600. Does the generator's loss fall?
+
+# %%
+turn, critic_part, generator_part, _, share = map(torch.tensor, zip(*log, strict=True))
+fig, (left, right) = plot.chart(columns=2, height=4.4)
+left.axhline(2 * math.log(2), color="#b9b9b9", linestyle="--")
+left.axhline(math.log(2), color="#b9b9b9", linestyle="--", label="a draw")
+left.plot(turn, critic_part, label="critic")
+left.plot(turn, generator_part, label="generator")
+left.set(title="The two losses", xlabel="turn", ylabel="loss", ylim=(0, 2.5))
+left.legend(ncols=3, loc="upper right")
+right.plot(turn, 100 * share, color=plot.COLOURS[2])
+right.set(title="What we wanted to know", xlabel="turn", ylabel="points near a place, %", ylim=(0, 100))
+plot.show(fig, alt="Left: both losses wobble around the dashed lines of a draw from early on. Right: the share of points "
+          "near a place rises all along.")
+
+# %% [markdown]
+# **Check your guess:** no. After the first turns both losses wobble around a draw, 1.39 and 0.69, while the points get better and better. Each loss is
+# measured against an opponent who learns at the same time: a chess player who always plays against equals wins half of the games, as a
+# beginner and as a master. So never stop a GAN, or choose one, by its loss. Measure what it makes.
+#
+# ## Digits, live
+#
+# Now pictures of 28 × 28 pixels: handwritten digits (MNIST). 4,000 are for training; 1,000 are held out, no network here ever learns from them. The same
+# `train` plays the same game; the networks are convolutional now, which means that they look at neighbouring pixels. One thing makes it quicker: both
+# networks are told the **label**, which digit it should be (Mirza and Osindero 2014). Of the 64 dice, the first ten vote for the digit, the others say in which hand.
+#
+# And an instrument: a **classifier** that says which digit it sees, and how sure it is. It was trained on real digits, and knows nothing of the game.
+
+# %%
+seen, held = dvlatent.load("mnist").split()
+classifier = dvlatent.load("digit-classifier")
+chances = classifier(held.images)  # [1000, 10]
+right = (chances.argmax(dim=1) == held.labels).float().mean()
+print(f"the classifier names {100 * right:.1f} % of the held-out digits rightly")
+
+
+def sure(images):
+    """The share of pictures that the classifier names with confidence 0.9 or more."""
+    return float((classifier(images).amax(dim=1) >= 0.9).float().mean())
+
+
+print(f"and is sure of {100 * sure(held.images):.0f} % of them")
+
+# %% [markdown]
+# > **Predict:** half a minute of play, some ten looks at each digit. Of how many of the drawn digits will the classifier be sure?
+
+# %%
+LIVE = TrainConfig(steps=600, batch=64, rate=0.002, critic_rate=0.002, penalty=0.05, ema_images=5000)
+z = dvlatent.normal(range(300), 64)  # [300, 64]: the same throws all through
+ten, digits = z[:10], torch.arange(10)  # ten hands, and which digits to ask of them
+torch.manual_seed(0)
+artist, judge = DigitGenerator(width=32), DigitCritic(width=16)
+album, log = {}, []
+for step in train(artist, judge, seen.images, LIVE, labels=seen.labels):
+    if step.index % 20 == 0:
+        log.append((step.images, step.critic_loss, step.generator_loss, sure(step.average(z))))
+    if step.index in (0, 49, 149, 299, LIVE.steps - 1):
+        album[f"after {step.images:,}"] = step.average(ten, digits)
+live = step.average
+print(f"the classifier is sure of at least 80 % of the live digits: {sure(live(z)) >= 0.8}")
+
+# %%
+fig = plot.labelled_grid(torch.cat(list(album.values())), rows=list(album), columns=[f"a {digit}" for digit in range(10)],
+                         caption="Each column is one throw of the dice, each row the same generator after more digits.")  # fmt: skip
+plot.show(fig, alt="Five rows of ten: grey fog at first, then blobs, strokes, and in the last row clear digits from 0 to 9. "
+          "Down a column the digit takes shape.")
+
+# %%
+images_seen, critic_part, generator_part, share = map(torch.tensor, zip(*log, strict=True))
+fig, (left, right) = plot.chart(columns=2, height=4.4)
+left.plot(images_seen, critic_part, label="critic")
+left.plot(images_seen, generator_part, label="generator")
+left.set(title="The two losses", xlabel="digits seen", ylabel="loss", ylim=(0, 5))
+left.legend()
+right.plot(images_seen, 100 * share, color=plot.COLOURS[2])
+right.set(title="What the classifier says", xlabel="digits seen", ylabel="named with confidence 0.9, %", ylim=(0, 100))
+plot.show(fig, alt="Left: the critic's loss falls, the generator's rises. Right: the share of digits named with "
+          "confidence rises to more than four in five.")
+
+# %% [markdown]
+# Here the generator's loss even *rises* while its digits get better: the critic has become a connoisseur.
+#
+# ## Next to a long training
+#
+# The same two networks, a little wider, played for a long time; the result is a file of the library (`MODELS.md` has the command). Let us put both side by side,
+# and measure them by three numbers: how often the classifier is **sure**; how **evenly** the ten digits appear (the entropy of what it names, 1 when all
+# ten are equally frequent); and the **Fréchet distance** between 5,000 drawn and 5,000 real digits, as clouds of the classifier's features (0 for equal clouds).
+
+# %%
+shipped = dvlatent.load("digits")
+pictures = torch.cat([live(ten, digits), shipped(ten, digits), held.images[50::100]])
+fig = plot.labelled_grid(pictures, rows=["live", "long\ntraining", "real"], columns=[f"a {digit}" for digit in range(10)])
+plot.show(fig, alt="Three rows of the digits 0 to 9: live ones with some frayed strokes, long-trained ones clear, real ones.")
+
+
+# %%
+many = torch.randn(5000, 64, generator=torch.Generator().manual_seed(0))
+real_digits = dvlatent.load("mnist").images
+
+
+def draw(network):
+    """5,000 digits."""
+    with torch.no_grad():
+        return torch.cat([network(part) for part in many.split(500)])
+
+
+def measure(images):
+    """Sure, even, and Fréchet distance to the real ones."""
+    named = torch.cat([classifier(part) for part in images.split(500)]).argmax(dim=1).bincount(minlength=10) / len(images)
+    clouds = [torch.cat([classifier.features(part) for part in some.split(500)]) for some in (real_digits, images)]
+    even = -torch.special.xlogy(named, named).sum() / math.log(10)
+    return sure(images), float(even), frechet(*clouds).value
+
+
+# %%
+fakes = {"live": draw(live), "long training": draw(shipped)}
+scores = {name: measure(images) for name, images in fakes.items()}
+print(f"long training: sure of {100 * scores['long training'][0]:.0f} %, evenness {scores['long training'][1]:.2f}")
+gain = scores["live"][2] / scores["long training"][2]
+print(f"its Fréchet distance is at most a fifth of the live one's: {gain >= 5}")
+
+# %% [markdown]
+# ## Almost indistinguishable?
+#
+# The classifier only says that the digits are readable. Can they be *told from real ones*? The fairest way to ask: a **fresh** critic that has never played,
+# trained on half of the pictures and tested on the other half. 50 % is guessing: indistinguishable. As a control it also gets real against real.
+#
+# > **Predict:** how often will the fresh critic be right about the live digits, and how often about the long-trained ones?
+
+
+# %%
+def tell_apart(real, fake, steps=120):
+    """Train a fresh critic on half of both; its accuracy on the other half."""
+    torch.manual_seed(0)
+    fresh, throw = DigitCritic(width=16, classes=0, group=1), torch.Generator().manual_seed(0)
+    adam, half = torch.optim.Adam(fresh.parameters(), 0.002), min(len(real), len(fake)) // 2
+    for _ in range(steps):
+        some = torch.randint(half, (64,), generator=throw)
+        loss = F.softplus(-fresh(real[some])).mean() + F.softplus(fresh(fake[some])).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    with torch.no_grad():
+        right = torch.cat([fresh(real[half : 2 * half]) > 0, fresh(fake[half : 2 * half]) < 0])
+    return float(right.float().mean())
+
+
+# %%
+mixed = real_digits[torch.randperm(5000, generator=torch.Generator().manual_seed(0))]
+rivals = {"live": fakes["live"][:2000], "long training": fakes["long training"][:2000], "real": mixed[2000:4000]}
+told = {name: tell_apart(mixed[:2000], some) for name, some in rivals.items()}
+print(f"real from real: within 5 % of guessing: {abs(told['real'] - 0.5) < 0.05}")
+print(f"live digits are told from real ones more easily than long-trained ones: {told['live'] > told['long training']}")
+
+# %%
+fig, axes = plot.chart(height=3.4)
+bars = axes.barh(list(told), [100 * value for value in told.values()], color=[plot.COLOURS[at] for at in (1, 2, 0)], height=0.6)
+axes.bar_label(bars, fmt="%.0f %%", padding=6)
+axes.axvline(50, color="#5c5c5c", linestyle="--")
+axes.set(title="How often a fresh critic is right, about digits it has not seen", xlabel="%  (50 is guessing)", xlim=(0, 105))
+axes.invert_yaxis()
+plot.show(fig, alt="Three bars: the fresh critic is nearly always right about live digits, less often about long-trained "
+          "ones, and guesses at real against real.")
+
+# %% [markdown]
+# **Check your guess:** a trained eye beats us both times. "Almost indistinguishable" depends on who looks: you, at a glance; the classifier, which only asks for
+# readable digits; or a network with nothing else to do. Only the last one is a hard test, and a name for it is the **two-sample test** by a classifier
+# (Lopez-Paz and Oquab 2017).
+#
+# And has it learned to draw, or only by heart? If it copied, each drawn digit would have a twin among the 4,000.
+
+# %%
+def nearest(images):
+    """The nearest training digit of each picture, and how far it is, pixel by pixel."""
+    distance, which = torch.cdist(images.flatten(1), seen.images.flatten(1)).min(1)
+    return seen.images[which], distance
+
+
+drawn = fakes["long training"][:500]
+twins, gap = nearest(drawn)
+_, usual = nearest(held.images)
+print(f"distance to the nearest training digit: drawn {gap.median():.1f}, held-out real ones {usual.median():.1f}")
+fig = plot.labelled_grid(torch.cat([drawn[:10], twins[:10]]), rows=["drawn", "nearest of\nthe 4,000"], columns=[""] * 10)
+plot.show(fig, alt="Two rows of ten digits. Below each drawn digit, the nearest real one: the same digit, another hand.")
+
+# %% [markdown]
+# ## Four ways to lose the game
+#
+# Every GAN you will ever train fails in one of these ways first. Back to the ring, where failures are seen at a glance; the healthy numbers are those from above.
+# Each failure differs from health by **one number**.
+#
+# > **Predict:** what happens (a) if the critic learns thirty times more slowly; (b) if the generator learns ten times faster; (c) if nobody averages; (d) if the critic
+# > gets ten turns for each one of the generator, and no penalty?
+
+
+# %%
+def play(**change):
+    """The healthy game with some numbers changed: where 400 throws land, how good that is, and how restless it was."""
+    for step in train(*fresh_pair(), real, TrainConfig(**{**HEALTHY, **change})):
+        before, after = after if step.index else None, step.average(dice).detach()
+    return after, *quality(after), float((after - before).norm(dim=1).mean())
+
+
+short = {"critic_steps": 10, "steps": 200}  # ten turns of the critic for each of the generator: so fewer turns
+games = {
+    "(a) mode collapse": ({"critic_rate": 3e-4}, {}),
+    "(b) learning rate": ({"rate": 0.05}, {}),
+    "(c) no average": ({"ema_images": 0}, {}),
+    "(d) critic too strong": ({**short, "penalty": 0}, short),
+}
+results = {name: [play(**change) for change in pair] for name, pair in games.items()}
+
+# %%
+fig, axes = plot.chart(2, 4, height=6.4)
+numbers = ["critic_rate 0.0003", "rate 0.05", "ema_images 0", "penalty 0"], ["critic_rate 0.01", "rate 0.005", "ema_images 5000", "penalty 0.3"]
+for column, (name, pair) in enumerate(results.items()):
+    for row, (points, reached, *_) in enumerate(pair):
+        axes[row, column].plot(*places.T, "o", color="#cfcfcf", markersize=26)
+        axes[row, column].plot(*points.T, "o", color=plot.COLOURS[1 - row], markersize=3, alpha=0.6)
+        axes[row, column].set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], xlabel=f"{numbers[row][column]}\n{reached} of 8 places")
+        axes[row, column].set_title(name if row == 0 else "cured", fontsize=14)
+plot.show(fig, alt="Two rows of four rings. Above, failures: one heap, a scatter, a distorted ring, five of eight places. "
+          "Below, each cured: all eight places reached.")
+
+# %%
+(collapsed, _), (fast, _), (raw, smooth), (strong, tamed) = results.values()
+print(f"(a) a slow critic: more than 4 of 8 places reached: {collapsed[1] > 4}; cured, all 8: {smooth[1] == 8}")
+print(f"(b) a fast generator: at least half of the points near a place: {fast[2] > 0.5}; cured: {smooth[2] > 0.5}")
+print(f"(c) without the average, points move more than three times as far in a turn: {raw[3] > 3 * smooth[3]}")
+print(f"(d) a critic too strong: all 8 places: {strong[1] == 8}; cured, all 8: {tamed[1] == 8}")
+
+# %% [markdown]
+# **Check your guess:**
+#
+# - **(a) Mode collapse.** A slow critic takes long to notice that everything lands on one spot. The generator has found what fools it, and stays; when the critic
+#   wakes up, the whole heap moves on to the next spot. Cure: a critic that keeps up.
+# - **(b) The learning rate.** Each step of the generator overshoots what the critic could tell it. Cure: smaller steps.
+# - **(c) No average.** The game never comes to rest, it circles. The generator of *this* moment is always a little off to one side; the average of many moments is where they
+#   circle around. It costs nothing: the training is exactly the same.
+# - **(d) A critic too strong.** With ten turns for each of the generator, and nothing to keep its slopes flat, it wins so clearly that far from
+#   the real points its opinion is flat: "generated", everywhere alike. No slope, no hint where to go; places are lost. Cure: a penalty on its slope.
+#
+# ## Same vector, same digit
+#
+# When the training is over, dice are all that is left to choose. A generator is a plain function: the same vector gives the same digit, today and tomorrow.
+# And neighbouring vectors give neighbouring digits. So you can walk.
+
+# %%
+check("same vector, same digit", shipped(z[:5]), shipped(dvlatent.normal(range(5), 64)))
+w = shipped.mapping(z)  # [300, 64]: the votes are counted, so that nearby vectors are nearby digits
+throw = torch.Generator().manual_seed(1)
+near, here = shipped.draw(w + 0.01 * torch.randn(300, 64, generator=throw)), shipped.draw(w)
+ratio = (near - here).abs().mean() / (here - here.roll(1, dims=0)).abs().mean()
+print(f"a hundredth of a throw more changes the picture by about {100 * ratio:.0f} % of what another throw would")
+
+# %%
+stops = shipped.mapping(dvlatent.normal([3, 11, 17, 24, 31, 38], 64))
+film = shipped.draw(dvlatent.walk(stops, 48, loop=True))
+plot.show_film(film, seconds=6, size_px=280, quality=70, alt="A film without an end: a digit turns into another digit, and "
+               "that one into the next, without a jump.")
+
+# %% [markdown]
+# Between a clear digit and the next there are moments that are neither. Where does which digit lie, and who is whose neighbour? That is a map, and the next lesson draws it.
+#
+# ## Exercises
+#
+# Replace `...`, run the cell, read the hint. Three of them, from easy to open.
+
+# %% [markdown]
+# ### Exercise 1: a draw
+# A critic gives every picture the score 0, real or not. What is its loss? Compute it by `critic_loss`, or in your head.
+
+# %% tags=["exercise"]
+draw_loss = ...  # a number
+check("exercise 1", draw_loss, 2 * math.log(2), tol=1e-3, hint="a score of 0 means 50 %; there are two surprises, each ln 2")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# draw_loss = float(critic_loss("non-saturating", torch.zeros(1), torch.zeros(1)))
+# ```
+#
+# 1.386: the dashed line in the figure of the two losses.
+# </details>
+
+# %% [markdown]
+# ### Exercise 2: the other loss
+# The **hinge** loss is another rule of the same game (Lim and Ye 2017). Its critic is content as soon as a real score is above 1 and a generated one below −1; until then it
+# pays what is missing. Write it, from two rows of scores.
+
+
+# %% tags=["exercise"]
+def hinge(score_real, score_fake):
+    ...  # mean of what is missing for real, plus mean of what is missing for generated
+
+
+def judged(mine):
+    return all(torch.isclose(mine(a, b), critic_loss("hinge", a, b)) for a, b in (score_trial, score_trial.flip(0))) or "try F.relu(1 - score)"
+
+
+score_trial = torch.tensor([[2.0, 0.5, -1.0], [-3.0, 0.0, 1.0]])
+check("exercise 2", hinge, judged)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def hinge(score_real, score_fake):
+#     return F.relu(1 - score_real).mean() + F.relu(1 + score_fake).mean()
+# ```
+#
+# `train(..., TrainConfig(loss="hinge"))` plays by it.
+# </details>
+
+# %% [markdown]
+# ### Exercise 3: heal it
+# This game is sick: its generator learns ten times too fast, and so it scatters. Heal it by changing one number that is **not** `rate`; any number of `HEALTHY` will do, if it works.
+# At least 7 of 8 places, reached by the generator that `play` returns. There is more than one answer. Try what the critic could do.
+
+# %% tags=["exercise"]
+sick = {"rate": 0.02, "steps": 300}
+remedy = ...  # for example {"penalty": 3.0}
+
+
+def healed(change):
+    if len(change) != 1 or "rate" in change:
+        return "change exactly one number, and not rate"
+    reached = play(**{**sick, **change})[1]
+    return reached >= 7 or f"{reached} of 8 places"
+
+
+check("exercise 3", remedy, healed)
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# remedy = {"critic_steps": 4}
+# ```
+#
+# A generator that hurries needs a critic that looks more often. More turns with a larger batch help, too; a longer average alone does not.
+# </details>
+
+# %% [markdown]
+# ## The answer
+#
+# **Question:** do two networks with opposite tasks make each other better, until what one of them draws can hardly be told from what is real?
+# **Answer:** yes, if neither wins too early. Points found all eight places of a ring though the generator never saw one of them, and half a minute was enough
+# for digits of which a classifier is sure four times in five. The losses do not tell how good it is: they only say who is ahead. "Hardly told apart" is a matter
+# of who looks: readable for a classifier nearly always, while a fresh critic still finds something. Four failures, four cures, one number each.
+#
+# What this does not show: that faces are as easy. It is the same game with the same losses, a penalty and an average, on networks a hundred times larger and for weeks.
+#
+# ## What next
+#
+# A vector is a digit, and near vectors are alike. [02 · A map of digits](02_mnist_latent_map.ipynb) puts them all on one plane.
