@@ -1,0 +1,469 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 02 · Can a network put pictures in order?
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/dvlatent/blob/main/notebooks/02_mnist_latent_map.ipynb)
+#
+# **Question:** if nobody tells a network what a 3 is, will it still lay the 3s together on a map, and the 3 beside the 8?
+#
+# **You will:**
+# - sort twenty digits on a table by two criteria, and then let a network choose its own,
+# - build the network by hand: 784 numbers in, two in the middle, 784 out,
+# - measure who lies beside whom, and how much a third axis helps,
+# - move over the map with your finger, decode places where no picture ever was, and find its holes,
+# - see a thousand faces on a plane, and find out what its two axes mean.
+#
+# **Before this:** [00 · Start here](00_start_here.ipynb) (or: nothing but a little Python)
+#
+# **Time:** 80 s of computing on two CPU cores, 45 minutes of yours
+#
+# **Explains:** the part of the video in which pictures are sorted on a table, then on a plane, then in a cube
+
+# %% tags=["setup"]
+from importlib.util import find_spec
+
+if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; elsewhere this does nothing
+    get_ipython().run_line_magic("pip", 'install -q "dvlatent @ git+https://github.com/OWNER/dvlatent"')
+    get_ipython().system("dvlatent assets")
+
+# %%
+import numpy as np
+import torch
+from torch import nn
+
+import dvlatent
+from dvlatent import images, plot
+from dvlatent.methods.encode import EncodeConfig, encode_all, redraw_error, train_autoencoder
+from dvlatent.methods.quality import knn_accuracy, neighbours
+from dvlatent.methods.ship_maps import principal
+from dvlatent.nets.autoencoder import Autoencoder, AutoencoderConfig
+from dvlatent.teach import check
+from dvlatent.widgets.latent_map import COLOURS, latent_map, still
+
+train, test = dvlatent.load("mnist").split()  # 4,000 digits to learn from, 1,000 that nothing here ever learns from
+
+# %% [markdown]
+# ## The table
+#
+# Twenty little papers with handwritten digits lie on a table. You are asked to put them in order: the leaning ones to the right, the bold ones
+# to the top. So every paper gets two numbers from 0 to 4, how much it leans and how bold it is. Here is our attempt, by eye.
+#
+# > **Do it:** write your own numbers into the next cell and run it. Then look at the table: would you move a paper?
+
+# %%
+twenty = test.images[[903, 11, 911, 403, 503, 811, 303, 611, 203, 103, 211, 703, 411, 311, 803, 511, 111, 3, 711, 603]]
+fig = plot.faces(-twenty, columns=10, titles=[f"{number}" for number in range(20)])  # minus: ink on paper
+plot.show(fig, alt="Twenty handwritten digits in two rows, numbered from 0 to 19; some lean, some are bold.")
+
+# %%
+lean = [2, 1, 1, 2, 3, 1, 2, 1, 2, 1, 0, 3, 4, 3, 2, 3, 2, 1, 2, 1]  # 0 upright or backward, 4 far to the right: yours instead
+bold = [3, 2, 2, 2, 2, 1, 4, 1, 3, 1, 2, 3, 0, 3, 4, 3, 3, 4, 2, 4]  # 0 a hair, 4 a brush
+
+fig, axes = plot.chart(height=6.4)
+seen = {}
+for paper, x, y in zip(twenty, lean, bold, strict=True):
+    beside = seen[x, y] = seen.get((x, y), -1) + 1  # papers with the same numbers lie side by side
+    at = (x + 0.27 * beside - 0.16, x + 0.27 * beside + 0.1, y - 0.2, y + 0.2)
+    axes.imshow(-paper[0], cmap="gray", extent=at, aspect="auto")
+axes.set(title="Our table", xlabel="leans", ylabel="bold", xlim=(-0.5, 4.9), ylim=(-0.5, 4.5))
+axes.set_xticks(range(5))
+axes.set_yticks(range(5))
+plot.show(fig, alt="The twenty digits laid out by how much they lean and how bold they are; leaning ones right, bold ones above.")
+
+
+# %% [markdown]
+# A machine can do this too, once somebody says *how*. Boldness is the amount of ink; leaning is how far the ink moves to the right from one
+# row to the next higher one (the slope of a line fitted through it).
+#
+# > **Predict:** sort the twenty by the machine's two numbers and by ours. How well do the two orders agree, if 1 is perfectly and 0 is by luck?
+
+
+# %%
+def ink_and_slope(picture):
+    """How much ink [batch], and how far it moves to the right per row upward [batch]."""
+    ink = (picture[:, 0] + 1) / 2  # [batch, 28, 28]
+    across = torch.arange(28.0)
+    total = ink.sum(dim=(1, 2), keepdim=True)
+    x, y = across - (ink * across).sum((1, 2), True) / total, across[:, None] - (ink * across[:, None]).sum((1, 2), True) / total
+    return total.flatten(), -(ink * x * y).sum((1, 2)) / (ink * y * y).sum((1, 2))
+
+
+def agreement(a, b):
+    """Correlation of two orders (Spearman)."""
+    ranks = [np.argsort(np.argsort(np.asarray(values), kind="stable")) for values in (a, b)]
+    return np.corrcoef(*ranks)[0, 1]
+
+
+# %%
+ink, slope = ink_and_slope(twenty)
+print(f"leaning: {agreement(lean, slope):.1f}, boldness: {agreement(bold, ink):.1f}")
+
+# %% [markdown]
+# **Check your guess:** close, and a few papers we would move. But look at what we did: *we* chose the two criteria, and on our table a 3 lies
+# anywhere. What if the machine had to choose the two numbers itself?
+#
+# ## Two numbers in the middle
+#
+# It needs a task in which good numbers pay off. This one is enough: **draw the picture again, after passing it through two numbers**.
+# An **encoder** squeezes 784 pixels into two numbers, the **code**; a **decoder** draws 784 pixels from them. Both are trained together so that what
+# comes out equals what went in. That is an **autoencoder**. Nobody tells it that there is such a thing as a 3.
+#
+# > **Predict:** two numbers for 784. What will the redrawn digits look like after the first few hundred steps?
+
+
+# %%
+def layers(*widths):
+    """Linear layers, a bend (SiLU) after each but the last."""
+    stack = [part for a, b in zip(widths, widths[1:]) for part in (nn.Linear(a, b), nn.SiLU())]
+    return nn.Sequential(*stack[:-1])
+
+
+# %%
+torch.manual_seed(0)
+encoder, decoder = layers(784, 128, 128, 2), layers(2, 64, 128, 784)
+x = (train.images.flatten(1) + 1) / 2  # [4000, 784], ink from 0 to 1
+adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=2e-3)
+for step in range(401):
+    some = x[torch.randint(len(x), (64,))]
+    error = (torch.sigmoid(decoder(encoder(some))) - some).square().mean()
+    adam.zero_grad(), error.backward(), adam.step()
+    if step in (0, 400):
+        print(f"after {step:3d} steps: error of a pixel {error:.2f}")
+
+# %% [markdown]
+# That is all of it. The library's `Autoencoder` is the same two stacks of layers; with our weights it must draw the same pictures.
+
+# %%
+mine = Autoencoder().eval()
+mine.encoder.load_state_dict(encoder.state_dict())
+mine.decoder.load_state_dict(decoder.state_dict())
+by_hand = 2 * torch.sigmoid(decoder(encoder((twenty.flatten(1) + 1) / 2))).view(-1, 1, 28, 28) - 1
+check("squeezed and redrawn by hand, it is the library's", mine(twenty), by_hand, tol=1e-3)
+
+fig = plot.faces(-torch.cat([twenty[:10], by_hand[:10].detach()]), columns=10,
+                 caption="Above: ten digits. Below: redrawn from two numbers each, after 400 steps.")
+plot.show(fig, alt="Ten digits, and below each the blurred shape that the young network draws from two numbers; "
+          "some are right, many are a smear.")
+
+# %% [markdown]
+# Two additions make it better in the same time. The encoder sees each digit shifted, turned and slanted by chance, while the decoder has to draw it
+# as it was: so it does not pay to spend a number on slant (a *denoising* autoencoder, Vincent et al. 2008). And the codes are kept at mean 0 and
+# spread 1, so that the map has a size. We train it for some seconds, and watch the plane.
+
+# %% tags=["nbval-ignore-output"]
+snapshots = {}
+for step in train_autoencoder(train.images, Autoencoder(), EncodeConfig(steps=1500, shake=1.0)):
+    if step.index in (20, 200, 1499):
+        snapshots[step.index + 1] = encode_all(step.net, test.images)
+        step.net.train()
+live = step.net.eval()
+
+fig, panels = plot.chart(columns=3, height=4.3)
+inks = [COLOURS[label] for label in test.labels]
+for axes, (count, codes) in zip(panels, snapshots.items(), strict=True):
+    axes.scatter(*codes.T, c=inks, s=9, alpha=0.7, linewidths=0)
+    axes.set(title=f"after {count} steps", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+plot.show(fig, alt="A thousand held-out digits as dots in ten colours, after 21, 201 and 1,500 steps: first mixed, at the "
+          "end in islands of one colour.")
+
+# %% [markdown]
+# The colours are ours. The network never saw a label, and the thousand digits in the picture it never saw at all. And yet: islands.
+#
+# ## The map
+#
+# The same network, trained eight times longer, is shipped. On the left, held-out digits lie where its encoder puts them; on the right the
+# decoder draws every place of the plane, also where no digit ever was.
+
+# %%
+shipped = dvlatent.load("digit-map")
+with torch.no_grad():
+    codes, known = shipped.encode(test.images), shipped.encode(train.images)  # [1000, 2], [4000, 2]
+fig = still(shipped.decoder, codes, test.images, test.labels)
+plot.show(fig, alt="Left: held-out digits in their colours, every kind in a region of its own. Right: a grid of decoded digits "
+          "that change smoothly into each other.")
+
+# %% [markdown]
+# Here it is to move about on: **drag** over the map, or press the arrow keys. "Draw a path" lets you draw a line that the film then follows.
+# Your browser does the decoding, about a hundred thousand multiplications for a picture; no Python runs while you drag.
+#
+# > **Try:** go from the 3s to the 8s, slowly. Is there a place that is both? Then find one that is nothing.
+
+# %% tags=["nbval-ignore-output"]
+latent_map(shipped.decoder, codes, test.images, test.labels, title="A map of digits")
+
+# %% [markdown]
+# ## Is the 3 really beside the 8?
+#
+# An eye finds what it looks for. So count: take every held-out 3, look at its ten nearest neighbours on the map, and ask what they are.
+#
+# > **Predict:** which digit, other than the 3 itself, is most often beside a 3? And beside a 4?
+
+# %%
+table = neighbours(codes, test.labels)  # [10, 10], rows add up to 1
+three = codes[test.labels == 3][0]
+order = (codes - three).norm(dim=1).argsort()[1:11]  # the nearest of all is itself
+check("one row by hand: shares add up to 1", float(torch.bincount(test.labels[order], minlength=10).sum() / 10), 1.0)
+
+fig, axes = plot.chart(height=5.6)
+axes.imshow(table, cmap="Blues", vmin=0, vmax=1)
+for row in range(10):
+    for column in range(10):
+        if table[row, column] >= 0.005:
+            axes.text(column, row, f"{100 * table[row, column]:.0f}", ha="center", va="center",
+                      color="white" if table[row, column] > 0.5 else "black")
+axes.set(title="Of the neighbours of a digit, percent that are ...", xlabel="... this one", ylabel="a digit", xticks=range(10), yticks=range(10))
+axes.grid(visible=False)
+plot.show(fig, alt="A ten by ten table. The diagonal is dark; off it, 4 and 9 share a third of their neighbours, and 3 and 8 a seventh.")
+
+# %%
+foreign = table - np.diag(np.diag(table))
+for digit in (3, 8, 4, 7):
+    first = foreign[digit].argmax()
+    print(f"beside a {digit}: most often a {first}, {100 * foreign[digit][first]:.0f} % of all its neighbours")
+
+# %% [markdown]
+# **Check your guess:** the video is right, on this map: the strange neighbour of a 3 is most often an 8, and the other way round. But is it the network, or the
+# luck of this training? Two more, from other first weights, and shorter.
+
+# %% tags=["nbval-ignore-output"]
+beside = [foreign]
+for seed in (1, 2):
+    *_, step = train_autoencoder(train.images, Autoencoder(), EncodeConfig(steps=900, shake=1.0, seed=seed))
+    other = neighbours(encode_all(step.net, test.images), test.labels)
+    beside.append(other - np.diag(np.diag(other)))
+print("most frequent strange neighbour      shipped      seed 1      seed 2")
+for digit in (3, 8, 4, 7):
+    told = [f"a {each[digit].argmax()} ({100 * each[digit].max():.0f} %)" for each in beside]
+    print(f"beside a {digit}                          " + "  ".join(told))
+
+# %% [markdown]
+# 4 and 9 are neighbours every time. 3 and 8 are close every time, but the 5 lies there too, and which of them comes first depends on the
+# seed. So say it with care: *similar digits lie together, whatever the seed; the exact order of the islands is luck*. Such a map is not the truth
+# about digits, it is one of many good answers.
+#
+# ## How good is the map? One axis, two, three
+#
+# One number for the order: the **10-nearest-neighbour accuracy**. Place a held-out digit on the map, look at the ten nearest of the 4,000, and let them vote
+# what it is. A pure map names it; on a meaningless one you are right one time in ten.
+#
+# The rivals: the plane of **PCA** (the two straight directions along which the pictures differ most; Pearson 1901), and **t-SNE**, which draws beautiful
+# maps but has neither encoder nor decoder: it can place only what it was given, and draw nothing.
+#
+# > **Predict:** PCA's plane is right 45 % of the time. How much does the network reach with two numbers? How much with one, and with three?
+
+
+# %%
+def vote(a, b, known=train.labels, truth=test.labels):
+    """Share of digits at b whose ten nearest at a name them."""
+    return knn_accuracy(a, known, b, truth, k=10).value
+
+
+accuracy = {}
+for count in (1, 2, 3):
+    mean, directions = principal(train.images, count)
+    accuracy["PCA", count] = vote(*((part.images.flatten(1) - mean) @ directions for part in (train, test)))
+accuracy["autoencoder, shipped", 2] = vote(known, codes)
+check("two numbers: at least 1.5 times PCA", accuracy["autoencoder, shipped", 2] >= 1.5 * accuracy["PCA", 2], True)
+print(f"PCA {accuracy['PCA', 2]:.2f}, autoencoder {accuracy['autoencoder, shipped', 2]:.2f}")
+
+# %% tags=["nbval-ignore-output"]
+nets = {("autoencoder", 2): live}
+for shape in (AutoencoderConfig(code=1), AutoencoderConfig(code=3), AutoencoderConfig(variational=True)):
+    name = "VAE" if shape.variational else "autoencoder"
+    config = EncodeConfig(steps=1000, shake=0.0 if shape.variational else 1.0)
+    *_, step = train_autoencoder(train.images, Autoencoder(shape), config)
+    nets[name, shape.code] = step.net.eval()
+accuracy |= {key: vote(*(encode_all(net, part.images) for part in (train, test))) for key, net in nets.items()}
+for (name, count), value in sorted(accuracy.items()):
+    print(f"{name:22} {count} number{'s' if count > 1 else ' '}   {value:.2f}")
+
+# %%
+from sklearn.manifold import TSNE
+
+few = torch.cat([train.images[::4], test.images[::2]]).flatten(1)  # 1,000 and 500: it takes its time
+plane = TSNE(perplexity=30, init="pca", random_state=0, max_iter=500).fit_transform(few.numpy())
+mean, directions = principal(train.images[::4], 2)
+same = (train.labels[::4], test.labels[::2])
+rows = {"PCA": ((few[:1000] - mean) @ directions, (few[1000:] - mean) @ directions),
+        "autoencoder, shipped": (known[::4], codes[::2]), "t-SNE": (plane[:1000], plane[1000:])}
+print("the same 1,000 digits vote on the same 500")
+for name, (a, b) in rows.items():
+    print(f"{name:22} {vote(torch.as_tensor(a), torch.as_tensor(b), *same):.1f}")
+
+# %% [markdown]
+# **Check your guess.** Every axis helps: with one, the network has to pack ten kinds of digits onto a line; with three it has a cube, and islands that had to touch
+# on the plane can pass above each other. That is why the video goes from the table to the cube, and why the face generator of lesson 03 has 512.
+# t-SNE is purer than both, and pays for it: nothing can be decoded there.
+
+# %%
+fig, axes = plot.chart(columns=2, height=5.2, subplot_kw={"projection": "3d"})
+cube = encode_all(nets["autoencoder", 3], test.images)
+for panel, turn in zip(axes, (20, 110), strict=True):
+    panel.scatter(*cube.T, c=inks, s=10, alpha=0.8, linewidths=0)
+    panel.view_init(elev=22, azim=turn)
+    panel.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), zlim=(-2.5, 2.5), title=f"the cube, seen from {turn}°")
+plot.show(fig, alt="A cube of a thousand dots in ten colours, seen from two sides; the islands of colour stand apart in depth.")
+
+# %% [markdown]
+# ## Holes in the map
+#
+# Nobody asked the encoder to leave no gaps. Between two islands it may leave a stretch where no digit ever was; the decoder draws something there, but
+# nobody ever told it what is good. The **variational** autoencoder (Kingma and Welling 2014) changes one thing: the encoder gives every digit
+# a small *cloud* instead of a point, the decoder must cope with any point of the cloud, and all clouds together are pulled to the origin:
+#
+# ```text
+# loss  =  redraw error / 2σ²   +   ½ Σ (μ² + s² − 1 − log s²)        μ, s: middle and size of a cloud
+# ```
+#
+# > **Predict:** throw dice, two standard normal numbers, and decode the place. A classifier that is right on 98.7 % of real digits says how sure it
+# > is. Of which net are more of the drawings clear digits?
+
+# %% tags=["nbval-ignore-output"]
+classifier, dice = dvlatent.load("digit-classifier"), dvlatent.normal(range(600), 2)
+with torch.no_grad():
+    drawn = {name: nets[name, 2].decode(dice) for name in ("autoencoder", "VAE")}
+    gan = dvlatent.load("digits")
+    drawn["GAN of lesson 01"] = gan(dvlatent.normal(range(600), gan.z_dim))
+    sure = {name: (classifier(pictures).max(dim=1).values >= 0.9).float().mean() for name, pictures in drawn.items()}
+for name, share in sure.items():
+    print(f"{name:18} {100 * share:.0f} % of its drawings are named with confidence 0.9")
+fig = plot.labelled_grid(-torch.cat([pictures[:10] for pictures in drawn.values()]), rows=[name.replace(" of", "\nof") for name in drawn],
+                         columns=[f"dice {at}" for at in range(10)])
+plot.show(fig, alt="Ten digits thrown by dice from each of three nets: the autoencoder's and the VAE's are soft and some are unclear, "
+          "the GAN's are sharp.")
+
+# %%
+fig, panels = plot.chart(columns=2, height=5.4)
+for axes, name in zip(panels, ("autoencoder", "VAE"), strict=True):
+    axes.scatter(*encode_all(nets[name, 2], test.images).T, c=inks, s=12, alpha=0.7, linewidths=0)
+    axes.plot(*dice[:150].T, "+", color="black", markersize=6, markeredgewidth=1)
+    axes.set(title=f"{name}: digits, and dice (+)", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
+plot.show(fig, alt="Two maps with crosses where dice fall. The autoencoder leaves empty stretches under some crosses; the VAE's clouds "
+          "cover the middle without gaps.")
+
+# %% [markdown]
+# **Check your guess** on your own numbers above; they change a little from machine to machine. The VAE's plane is filled as the dice fall, so a throw of dice lands among digits; its price is
+# softer pictures and a looser order (its vote is in the table above). The GAN is another bargain: it has 64 dice instead of two numbers and draws the clearest digits of
+# all, but it has **no encoder**. You can ask it for a digit; you cannot ask it where *your* digit lies. Lesson 06 has to search for that.
+#
+# ## Faces on a plane
+#
+# Now a thousand faces that the generator of lesson 00 drew (seeds 0 to 999). The same kind of network, 64 by 64 pixels in colour, learned from 19,000 others
+# to squeeze a face into two numbers.
+#
+# > **Predict:** what will the two axes mean? Age? Gender? The smile? Think of what helps most to redraw a picture of 12,288 numbers.
+
+# %%
+atlas = dvlatent.load("face-map")
+faces = images.resize(dvlatent.load("faces-small"), 64)  # [1000, 3, 64, 64]
+places = encode_all(atlas, faces)
+fig = still(atlas.decoder, places, faces, count=12)
+plot.show(fig, alt="Left: small faces on a plane, bright backgrounds above and dark ones below. Right: decoded faces, nearly the same face "
+          "everywhere in changing light.")
+
+# %%
+from dvlatent.methods import survey
+
+corner = faces[:, :, :16, :].mean(dim=(1, 2, 3))  # the upper quarter of the picture: background and hair
+population = survey.load().take(1000)  # perceived scores of the same seeds, read by other networks
+columns = {"brightness of the picture": faces.mean(dim=(1, 2, 3)), "brightness of its upper quarter": corner,
+           "right half minus left half": (faces[..., 32:] - faces[..., :32]).mean(dim=(1, 2, 3))}
+columns |= {f"perceived {name}": population.column(name) for name in ("age", "male", "smile", "yaw")}
+plane = torch.cat([places, torch.ones(1000, 1)], dim=1).double()
+print("how much of it the two numbers tell (R², 1 is all)")
+for name, value in columns.items():
+    y = value.double().nan_to_num(float(value.nanmean()))
+    rest = y - plane @ torch.linalg.lstsq(plane, y[:, None]).solution[:, 0]
+    print(f"{name:32} {1 - rest.var() / y.var():.1f}")
+
+# %% tags=["nbval-ignore-output"]
+latent_map(atlas.decoder, places, faces, title="A map of faces", thumbs=150)
+
+# %% [markdown]
+# **Check your guess:** it is the **light**. Bright or dark, and from which side: that is what changes most pixels at once, so that is what two numbers are spent on. Age,
+# gender and smile change few pixels; the plane knows next to nothing of them. The network ordered the pictures perfectly well, by *its* criterion.
+#
+# So a map that orders faces by what *people* care about needs more than two numbers, and somebody who asks. Lesson 03 has 512 of them; lesson 05
+# asks for age, and finds the direction.
+#
+# ## Exercises
+#
+# Replace `...`, run the cell, read the hint.
+
+# %% [markdown]
+# ### Exercise 1: halfway
+# `codes[0]` and `codes[-1]` are two digits on the map. Decode the place halfway between them.
+
+# %% tags=["exercise"]
+halfway = ...  # a picture: [1, 1, 28, 28]
+check("exercise 1", halfway, lambda image: torch.allclose(image, shipped.decode(codes[[0, -1]].mean(0, keepdim=True)), atol=1e-4) or "mean of the codes, then decode")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# halfway = shipped.decode((codes[0:1] + codes[-1:]) / 2)
+# ```
+#
+# Arithmetic happens on the map; only then do you draw. The mean of the two *pictures* would be a double exposure.
+# </details>
+
+# %% [markdown]
+# ### Exercise 2: one neighbour instead of ten
+# Of the 1,000 held-out digits, which share has the same label as its single nearest digit among the 4,000 known ones? Do it by hand: `torch.cdist`
+# gives all distances.
+
+# %% tags=["exercise"]
+share = ...  # a number from 0 to 1
+check("exercise 2", share, lambda value: abs(float(value) - knn_accuracy(known, train.labels, codes, test.labels, k=1).value) < 2e-3 or "cdist(codes, known), argmin over the known, compare labels, mean")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# nearest = torch.cdist(codes, known).argmin(dim=1)
+# share = (train.labels[nearest] == test.labels).float().mean()
+# ```
+#
+# Less than with ten: where two islands overlap, ten neighbours know better than one.
+# </details>
+
+# %% [markdown]
+# ### Exercise 3: the largest hole
+# `grid` holds 41 times 41 places. Which of them is the farthest from every known digit? (Look at it: `shipped.decode(grid[hole][None])`.)
+
+# %% tags=["exercise"]
+grid = torch.cartesian_prod(torch.linspace(-2, 2, 41), torch.linspace(-2, 2, 41))  # [1681, 2]
+hole = ...  # the number of a row of grid
+check("exercise 3", hole, lambda row: int(row) == int(torch.cdist(grid, known).min(dim=1).values.argmax()) or "first the nearest known digit of each place, then the place where it is farthest")
+
+# %% [markdown]
+# <details><summary>Solution</summary>
+#
+# ```python
+# hole = torch.cdist(grid, known).min(dim=1).values.argmax()
+# ```
+#
+# The decoder draws something there too. It never learned whether that is any good.
+# </details>
+
+# %% [markdown]
+# ## The answer
+#
+# **Question:** if nobody tells a network what a 3 is, will it still lay the 3s together on a map, and the 3 beside the 8?
+#
+# **Answer:** yes. Asked only to redraw pictures from two numbers, it put held-out digits into islands: ten neighbours name a digit four times in five, nearly twice as often as on
+# PCA's plane. Of the strange neighbours of a 3, the 8 is the first on the shipped map; with other seeds it shares the place with the 5. Every place of the plane is a picture, and
+# some are of nothing. A third axis helps. And what the axes mean is the network's choice: on faces it chose the light.
+#
+# ## What next
+#
+# [03 · Sampling faces](03_stylegan_sampling.ipynb): from two numbers to 512, and a space in which neighbours are alike everywhere.
+# (How the GAN learned to draw its digits: [01 · Can two networks teach each other to draw?](01_gan_basics.ipynb))
