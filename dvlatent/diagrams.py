@@ -105,7 +105,7 @@ def arena(
         belief = torch.sigmoid(critic(plane)).view(61, 61)
     colours = matplotlib.colors.LinearSegmentedColormap.from_list("belief", ["#5aa0d6", "#dcebf6", "#ffffff", "#fbe3d3", "#ee9a5f"])
     look = {"origin": "lower", "extent": (-reach, reach, -reach, reach), "interpolation": "bilinear"}
-    axes.imshow(belief, cmap=colours, vmin=0, vmax=1, **look)
+    axes.imshow(belief, cmap=colours, vmin=0.2, vmax=0.8, **look)
     axes.plot(*real.T, "o", color="#8a8a8a", markersize=3, alpha=0.45, markeredgewidth=0)
     axes.plot(*fake.T, "o", color="#14324a", markersize=3.5, alpha=0.75, markeredgewidth=0)
     pushed = fake[:arrows].detach().clone().requires_grad_()
