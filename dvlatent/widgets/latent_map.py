@@ -74,7 +74,7 @@ def latent_map(
     places, window = codes.detach().cpu().float().numpy(), _window(codes)
     kept = _apart(places, window, thumbs)
     order = np.concatenate([kept, np.setdiff1d(np.arange(len(places)), kept)])  # those with a thumbnail first
-    cell = min(side, 28 if channels == 1 else 40)
+    cell = min(side, 28 if channels == 1 else 32)
     small = to_uint8(resize(images[kept], cell) if side > cell else images[kept])
     numbers = labels.cpu().numpy().astype(np.uint8)[order] if labels is not None else np.zeros(len(places), np.uint8)
     named = list(names) if names else [str(label) for label in range(int(numbers.max()) + 1)] if labels is not None else []
@@ -94,7 +94,8 @@ def still(
     """The map as two pictures: the data at its places, and what the decoder draws at `count` times `count` places. For `plot.show`."""
     channels, side = _fits(pack(decoder), codes, images, labels)
     places, window = codes.detach().cpu().float().numpy(), _window(codes)
-    fig = Figure(figsize=(11, 5.7), dpi=150, facecolor="#ffffff", layout="constrained")
+    fig = Figure(figsize=(11, 5.8), dpi=150, facecolor="#ffffff", layout="constrained")
+    fig.get_layout_engine().set(h_pad=0.14)  # inches: room for titles
     data, drawn = fig.subplots(1, 2)
     inks = [COLOURS[int(label) % 10] if labels is not None else "#5c5c5c" for label in (labels if labels is not None else codes)]
     data.scatter(places[:, 0], places[:, 1], c=inks, s=5, alpha=0.35, linewidths=0)
@@ -184,7 +185,7 @@ def _sprite(small: np.ndarray) -> str:
     grey = not (wall != wall[..., :1]).any()
     file = io.BytesIO()
     picture = Pillow.fromarray(wall[..., 0] if grey else wall)
-    picture.save(file, "PNG" if grey else "JPEG", **({"optimize": True} if grey else {"quality": 80}))
+    picture.save(file, "PNG" if grey else "JPEG", **({"optimize": True} if grey else {"quality": 75}))
     return f"data:image/{'png' if grey else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
