@@ -144,7 +144,7 @@ def test_find_writes_a_direction_close_to_the_truth(capsys):
 def test_find_projects_others_out(capsys):
     population()
     file = ("--population", "toy.safetensors")
-    run(capsys, "find", "--attribute", "glasses", *file, "--out", "glasses.safetensors")
+    run(capsys, "find", "--attribute", "glasses", "--by", "logistic", *file, "--out", "glasses.safetensors")  # what glasses are read from
     code, _, _ = run(capsys, "find", "--attribute", "age", "--without", "glasses", *file, "--out", "age.safetensors")
     age, glasses = load_direction("age.safetensors"), load_direction("glasses.safetensors")
     assert code == 0 and abs(float(age.vector @ glasses.vector)) < 1e-5 and age.found_by["without"] == "glasses"
