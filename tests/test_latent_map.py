@@ -27,6 +27,7 @@ from dvlatent.widgets import latent_map
 torch.manual_seed(0)
 map_ = latent_map(perceptron(2, 16, 64), torch.randn(40, 2), torch.rand(40, 1, 8, 8), torch.arange(40) % 10, title="A small map")
 map_"""
+ASK = "print('code', *[f'{number:.2f}' for number in map_.code])"
 
 
 def small(channels=1, side=12, count=60, hidden=(24, 32)):
@@ -270,7 +271,7 @@ def test_everything_to_press_has_a_name(page_of):
 
 def test_in_jupyterlab_the_same_map_tells_python_where_the_point_is(browser, lab):  # noqa: F811
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    nbformat.write(new_notebook(cells=[new_code_cell(NOTEBOOK)], metadata={"kernelspec": kernel}), lab[1] / "map.ipynb")
+    nbformat.write(new_notebook(cells=[new_code_cell(NOTEBOOK), new_code_cell(ASK)], metadata={"kernelspec": kernel}), lab[1] / "map.ipynb")
     page, complaints = opened(browser, lab, "map.ipynb", 120, PLANE)
     before = pixels(page)
     drag(page, (0.5, 0.5), (0.7, 0.2))
@@ -279,5 +280,10 @@ def test_in_jupyterlab_the_same_map_tells_python_where_the_point_is(browser, lab
     before = place(page)
     page.keyboard.press("ArrowRight")
     assert (place(page) != before).any(), "JupyterLab took the key"
+    page.wait_for_timeout(800)  # the kernel is told when the hand rests
+    ask = page.locator(".jp-CodeCell").nth(1)
+    ask.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    ask.get_by_text("code " + " ".join(f"{number:.2f}" for number in place(page))).wait_for(timeout=20_000)
     assert not [words for words in complaints if re.search(r"widget|map|Uncaught", words, re.IGNORECASE)], complaints
     page.close()

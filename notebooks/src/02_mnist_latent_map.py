@@ -398,6 +398,9 @@ latent_map(atlas.decoder, places, faces, title="A map of faces", thumbs=150)
 # **Check your guess:** it is the **light**. A bright or a dark picture, and whether face or background is the brighter one: that is what changes most pixels at once, so that is what two numbers are spent on. Age,
 # gender and smile change few pixels; the plane knows next to nothing of them. The network ordered the pictures perfectly well, by *its* criterion.
 #
+# Look once more at the lower right: "a dark face" may be a face in the shade or a person of darker skin. Two numbers of brightness cannot tell the two apart, and a
+# network that is asked for pixels has no reason to. It is a first taste of how such maps go wrong for some people more than for others (lesson 11).
+#
 # So a map that orders faces by what *people* care about needs more than two numbers, and somebody who asks. Lesson 03 has 512 of them; lesson 05
 # asks for age, and finds the direction.
 #
