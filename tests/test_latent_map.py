@@ -4,12 +4,13 @@ import base64
 import io
 import re
 import statistics
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 import torch
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image as Pillow
 from test_lab import browser, lab, opened  # noqa: F401  (fixtures)
 from torch import nn
@@ -121,6 +122,17 @@ def test_the_page_is_the_same_for_the_same_map_and_asks_for_nothing():
 def test_the_notebook_gets_both_the_widget_and_the_page():
     data, _ = latent_map(*small())._repr_mimebundle_()
     assert set(data) == {"text/plain", "application/vnd.jupyter.widget-view+json", "text/html"}
+
+
+@pytest.mark.parametrize(("own", "kept", "lost"), [("<b>moves alone</b>", "moves alone", "something to move"), (None, "something to move", "alone")])
+def test_an_exported_lesson_keeps_a_widget_that_needs_no_kernel(own, kept, lost, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "notebooks")
+    from pages import lesson_page
+
+    data = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "a map", **({"text/html": own} if own else {})}
+    cell = new_code_cell("map_", outputs=[new_output("display_data", data=data)])
+    page = lesson_page(new_notebook(cells=[new_markdown_cell("# 42 · A map?"), cell]))
+    assert kept in page and lost not in page
 
 
 def test_thumbnails_do_not_overlap_and_stay_inside():
