@@ -124,7 +124,7 @@ def test_the_notebook_gets_both_the_widget_and_the_page():
     assert set(data) == {"text/plain", "application/vnd.jupyter.widget-view+json", "text/html"}
 
 
-@pytest.mark.parametrize(("own", "kept", "lost"), [("<b>moves alone</b>", "moves alone", "something to move"), (None, "something to move", "alone")])
+@pytest.mark.parametrize("own, kept, lost", [("<b>moves alone</b>", "moves alone", "something to"), (None, "something to", "alone")])
 def test_an_exported_lesson_keeps_a_widget_that_needs_no_kernel(own, kept, lost, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "notebooks")
     from pages import lesson_page
