@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,30 @@ def test_a_checkpoint_that_does_not_belong_here_is_refused(tmp_path):
         next(train(*pair(), ring(20), TrainConfig(steps=2, batch=4), resume=path))
 
 
+def test_both_rates_fall_to_zero_over_the_cooldown():
+    config = TrainConfig(steps=10, batch=4, cooldown=0.5)
+    moves, before = [], None
+    for step in train(*pair(), ring(20), config):
+        now = weights(step.generator)
+        if before is not None:
+            moves.append(float((now - before).abs().max()))
+        before = now
+    assert max(moves[5:]) < max(moves[:4])
+    assert moves[-1] < 0.5 * max(moves[:4])  # the last step has a fifth of the rate
+
+
+def test_a_run_in_its_cooldown_keeps_its_plan(tmp_path):
+    path, config = tmp_path / "run.safetensors", TrainConfig(steps=6, batch=4, cooldown=0.5)
+    for step in train(*pair(), ring(20), config):
+        if step.index == 3:
+            step.save(path)
+    whole = weights(step.generator, step.critic, step.average)
+    *_, again = train(*pair(), ring(20), config, resume=path)
+    assert torch.equal(weights(again.generator, again.critic, again.average), whole)
+    with pytest.raises(CheckpointError, match="begun its cooldown toward 6 steps"):
+        next(train(*pair(), ring(20), replace(config, steps=8), resume=path))
+
+
 def test_numbers_that_break_stop_the_run_in_a_sentence():
     with pytest.raises(TrainingDiverged, match=r"broke at step \d+: .* lower the rates \(now 1e\+30"):
         for _ in train(*pair(), ring(20), TrainConfig(steps=50, batch=4, rate=1e30, critic_rate=1e30)):
@@ -215,6 +240,7 @@ def test_numbers_that_break_stop_the_run_in_a_sentence():
     [
         (TrainConfig(loss="least squares"), ring(4), "non-saturating, hinge, wgan-gp"),
         (TrainConfig(batch=0), ring(4), "must all be 1 or more"),
+        (TrainConfig(cooldown=1.0), ring(4), "a share of the steps"),
         (TrainConfig(), ring(4)[:0], "at least one picture"),
     ],
 )

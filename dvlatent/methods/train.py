@@ -39,6 +39,7 @@ class TrainConfig:
     penalty: float = 1.0  # weight of the gradient penalty: R1's gamma, or WGAN-GP's lambda; 0 is none
     lazy: int = 4  # updates of the critic from one penalty to the next
     ema_images: float = 10_000  # half-life of the averaged generator, in pictures; 0 is no averaging
+    cooldown: float = 0.0  # share of the steps, the last ones, over which both rates fall to zero
     seed: int = 0  # of everything that is drawn here; the networks' first weights are the caller's
 
 
@@ -117,6 +118,7 @@ def train(
         adam.step()
 
     for index in range(state.index, config.steps):
+        state.cool()
         critic.requires_grad_(True)
         for turn in range(config.critic_steps):
             real, z, real_names, fake_names = batch()
@@ -186,9 +188,16 @@ class _State:
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
         # The penalty has steps of its own, lazily: memory and rate are corrected for them (Karras et al. 2020, section 3.1).
         c = config.lazy / (config.lazy + 1) if config.penalty else 1.0
-        self.generator_adam = torch.optim.Adam(generator.parameters(), config.rate, (config.beta1, config.beta2))
-        self.critic_adam = torch.optim.Adam(critic.parameters(), c * config.critic_rate, (config.beta1**c, config.beta2**c))
+        self.rates = config.rate, c * config.critic_rate
+        self.generator_adam = torch.optim.Adam(generator.parameters(), self.rates[0], (config.beta1, config.beta2))
+        self.critic_adam = torch.optim.Adam(critic.parameters(), self.rates[1], (config.beta1**c, config.beta2**c))
         self.dice = torch.Generator().manual_seed(config.seed)
+
+    def cool(self) -> None:
+        """Lower both rates in a straight line once the cooldown has begun."""
+        left, falling = self.config.steps - self.index, self.config.cooldown * self.config.steps
+        for adam, rate in zip(self.adams().values(), self.rates, strict=True):
+            adam.param_groups[0]["lr"] = rate * min(1.0, left / falling) if falling else rate
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -224,6 +233,12 @@ class _State:
             raise CheckpointError(
                 f"{path} was trained with {its.get('config')}; this run wants {mine['config']}. Only `steps` may differ: "
                 "give the same config, or start anew without resume."
+            )
+        planned = description["config"]["steps"]
+        if planned != self.config.steps and description["index"] > (1 - self.config.cooldown) * planned:
+            raise CheckpointError(
+                f"{path} had begun its cooldown toward {planned} steps, so it cannot go on toward {self.config.steps}: "
+                f"ask for {planned} steps, or start anew without resume."
             )
         try:
             for part, net in self.parts().items():
@@ -281,6 +296,8 @@ def _refuse(generator: nn.Module, images: Tensor, config: TrainConfig, labels: T
         raise ShapeError(f"there is no loss called '{config.loss}': say {', '.join(LOSSES)}.")
     if min(config.batch, config.critic_steps, config.lazy) < 1:
         raise ShapeError(f"batch {config.batch}, critic_steps {config.critic_steps} and lazy {config.lazy} must all be 1 or more.")
+    if not 0 <= config.cooldown < 1:
+        raise ShapeError(f"a cooldown of {config.cooldown} cannot be: it is a share of the steps, from 0 to below 1.")
     if len(images) == 0 or (labels is not None and len(labels) != len(images)):
         given = f"{len(images)} pictures with {'no' if labels is None else len(labels)} labels"
         raise ShapeError(f"{given} cannot be trained on: give at least one picture, and labels for all or none.")
