@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import torch
@@ -108,28 +109,29 @@ class Critics(nn.ModuleList):
 
 
 class Student(nn.Module):
-    """The filter: photo and strength in, edited photo out. pix2pixHD's shape at a sixteenth of its width and with four changes.
+    """The filter: photo and strength in, edited photo out. pix2pixHD's shape at a quarter of its width, with five changes.
 
     1. Strength is an input: one network is a whole dial. It scales and shifts the channels in every block (Perez et al. 2018, equation 1).
     2. The output is the photo plus strength / `reach` times a learnt change: strength 0 gives the photo back, bit for bit.
     3. No layer measures its own activations. Weights are standardised instead (Brock et al. 2021, equation 1), which costs nothing at
        run time; instance norm, which the paper uses, lets networks smuggle strength through bright blobs (Karras et al. 2020, section 2).
     4. Features of the way down are added on the way up, so that what is fine need not pass the narrow middle.
+    5. The outermost layers see 2x2 pixels as one with 12 channels (Shi et al. 2016, section 3.2): nothing is lost, and half the time saved.
 
-    About 2.1 million weights. Sides may have any length: they are padded to multiples of 2**downs inside. In eval mode the
+    About 1.8 million weights. Sides may have any length: they are padded to multiples of 2**downs inside. In eval mode the
     output is clamped to [-1, 1]; in training it is not, since a clamped pixel has no gradient. Taught in notebook 07.
     """
 
-    def __init__(self, width: int = 16, downs: int = 3, blocks: int = 6, reach: float = 2.0, dial: int = 32) -> None:
+    def __init__(self, width: int = 16, downs: int = 3, blocks: int = 5, reach: float = 2.0, dial: int = 32) -> None:
         super().__init__()
         self.width, self.downs, self.blocks, self.reach = width, downs, blocks, reach
-        widths = [width * 2**level for level in range(downs + 1)]
-        self.stem = PlainConv(3, width, 7)
+        widths = [width * 2**level for level in range(1, downs + 1)]
+        self.stem = PlainConv(12, widths[0], 3)
         self.down = nn.ModuleList([PlainConv(before, after, 3, stride=2) for before, after in pairwise(widths)])
         self.dial = nn.Sequential(nn.Linear(1, dial), nn.ReLU(), nn.Linear(dial, dial), nn.ReLU())
         self.middle = nn.ModuleList([DialBlock(widths[-1], dial) for _ in range(blocks)])
         self.up = nn.ModuleList([PlainConv(before, after, 4, stride=2, turned=True) for before, after in pairwise(widths[::-1])])
-        self.out = PlainConv(width, 3, 7, gain=0.1)
+        self.out = PlainConv(widths[0], 12, 3, gain=0.1)
 
     def forward(self, image: Image, strength: Float[Tensor, " batch"]) -> Image:
         """[batch, 3, height, width] in [-1, 1] and one strength for each, in steps (-reach to reach) -> the edited pictures."""
@@ -143,7 +145,7 @@ class Student(nn.Module):
         height, width = image.shape[2:]
         extra = [-side % 2**self.downs for side in (height, width)]
         x = F.pad(image, (0, extra[1], 0, extra[0]), mode="replicate") if any(extra) else image
-        x = F.relu(self.stem(x))
+        x = F.relu(self.stem(F.pixel_unshuffle(x, 2)))  # [batch, 2 * width, height / 2, width / 2]
         ways = []
         for down in self.down:
             ways.append(x)
@@ -153,8 +155,17 @@ class Student(nn.Module):
             x = block(x, dial)
         for up in self.up:
             x = F.relu(up(x) + ways.pop())
-        x = self.out(x)
+        x = F.pixel_shuffle(self.out(x), 2)  # [batch, 3, height, width]
         return x[..., :height, :width] if any(extra) else x
+
+    def folded(self) -> Student:
+        """A frozen copy for running and export: the same answers from ordinary convolutions, with weights standardised once."""
+        copied = copy.deepcopy(self).eval().requires_grad_(False)
+        for owner in list(copied.modules()):
+            for name, layer in owner.named_children():
+                if isinstance(layer, PlainConv):
+                    owner.add_module(name, layer.folded())
+        return copied
 
 
 class DialBlock(nn.Module):
@@ -195,6 +206,15 @@ class PlainConv(nn.Module):
         spread = (self.weight - middle).square().mean(dim=others, keepdim=True)
         gain = self.gain.view((1, -1, 1, 1) if self.turned else (-1, 1, 1, 1))
         return (self.weight - middle) * (gain * torch.rsqrt(spread * self.inputs + 1e-6))
+
+    def folded(self) -> nn.Module:
+        """An ordinary layer with these weights."""
+        make = nn.ConvTranspose2d if self.turned else nn.Conv2d
+        (before, after), kernel = self.weight.shape[:2] if self.turned else self.weight.shape[1::-1], self.weight.shape[-1]
+        conv = make(before, after, kernel, self.stride, self.padding).requires_grad_(False)
+        conv.weight.copy_(self.standardised())
+        conv.bias.copy_(self.bias)
+        return conv
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, before, height, width] -> [batch, after, ...]: the sides divided by the stride, or twice as long."""
