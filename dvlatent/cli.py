@@ -13,6 +13,7 @@ from pathlib import Path
 from dvlatent.commands import add as add_commands
 from dvlatent.commands import numbers
 from dvlatent.errors import DvlatentError
+from dvlatent.filter_commands import add as add_filter_commands
 
 WELCOME = """dvlatent turns dice into faces, faces into coordinates, and coordinates into edits.
 
@@ -72,6 +73,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     generate.set_defaults(run=_generate, resume="Nothing was written.")
 
     add_commands(commands, argv)
+    add_filter_commands(commands)
 
     train = commands.add_parser("train", help="train again what we ship")
     train.add_argument("what", choices=["w-mean", "preview", "judge", "digits", "digit-classifier", "digit-map", "face-map"], help=TRAINED)
