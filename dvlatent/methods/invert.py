@@ -1,0 +1,233 @@
+"""Inversion: find the latent whose picture is nearest to a photo. The generator run backwards, by optimisation. Taught in notebook 06.
+
+    alignment, face = dvlatent.load("aligner")(images.read("me.jpg"), size_px=256)
+    for step in invert(generator, face, distance=dvlatent.load("perceptual"), identity=dvlatent.load("identity")):
+        print(step.index, step.loss)
+    mine = step.inversion(alignment)  # keep it with mine.save("me.npz")
+
+W is where the generator's own faces live; W+ gives every layer a w of its own (Abdal et al. 2019). W+ comes nearer to any photo, and what
+lies far from W edits badly (Tov et al. 2021): `together` and `centre` say how hard the answer is held back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from dvlatent import images
+from dvlatent.errors import ShapeError, TrainingDiverged
+from dvlatent.faces.align import Alignment
+from dvlatent.latents import broadcast
+from dvlatent.methods.inversion import Inversion
+from dvlatent.methods.survey import renderer
+from dvlatent.nets.perceptual import Distance
+from dvlatent.rng import normal
+from dvlatent.types import Generator, Image, W, Ws, fingerprint
+
+Identity = Callable[[Image], Float[Tensor, "batch number"]]
+
+
+@dataclass(frozen=True)
+class InvertConfig:
+    """How to search. A weight of 0 leaves its part of the loss out."""
+
+    steps: int = 250  # optimiser steps
+    seconds: float | None = None  # instead of steps: be done by then, however fast the computer is
+    rate: float = 0.1  # of Adam, in standard deviations of the population
+    ramp_up: float = 0.05  # share of the steps in which the rate grows from 0
+    ramp_down: float = 0.5  # share of the steps, at the end, in which it falls to 0 again
+    space: str = "w+"  # "w": one w for all layers; "w+": a w for every layer
+    apart: float = 0.2  # share of the steps after which the layers may part, in W+
+    together: float = 1e-3  # how strongly the w's of the layers are drawn to each other, in W+
+    centre: float = 1e-3  # how strongly their mean is drawn to the average face
+    noise: float = 0.05  # added to w at first, in standard deviations, so that the search does not stick early
+    noise_until: float = 0.5  # share of the steps by which the noise is gone
+    pixels: float = 1.0  # weight of the differences of pixels, at several scales
+    perceptual: float = 1.0  # weight of how different the pictures look
+    identity: float = 0.1  # weight of how far apart the people are
+    preview: bool = True  # look at quick previews; otherwise at full renders, four times slower
+    seed: int = 0  # of the noise
+
+    def __post_init__(self) -> None:
+        if self.space not in ("w", "w+") or self.steps < 0 or not self.rate > 0 or (self.seconds is not None and not self.seconds > 0):
+            raise ShapeError(
+                f"an inversion needs space 'w' or 'w+', no negative number of steps, a rate and seconds above 0; given: space "
+                f"{self.space!r}, {self.steps} steps, rate {self.rate}, seconds {self.seconds}."
+            )
+        if min(self.pixels, self.perceptual, self.identity, self.together, self.centre, self.noise) < 0:
+            raise ShapeError("a weight of an inversion is negative, which would drive the pictures apart: use 0 to leave a part out.")
+
+    def rate_at(self, progress: float) -> float:
+        """The learning rate: up, level, and down to 0."""
+        return self.rate * min(1.0, progress / max(self.ramp_up, 1e-3) + 0.1, (1 - progress) / max(self.ramp_down, 1e-3))
+
+    def noise_at(self, progress: float) -> float:
+        """How much noise is added (Karras et al. 2020, appendix D): falling to 0."""
+        return self.noise * max(0.0, 1 - progress / max(self.noise_until, 1e-3)) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where the search is: the picture of `ws`, and how far it is from the photo."""
+
+    index: int  # 0 is the start; the last step is the result
+    progress: float  # 0 at the start, 1 at the end
+    ws: Ws  # [batch, layer, w]
+    image: Image  # what ws looks like: the preview, or the full render
+    loss: Float[Tensor, " batch"]  # what is made small
+    parts: Mapping[str, Float[Tensor, " batch"]]  # what it consists of, before the weights
+    config: InvertConfig
+    generator: str  # fingerprint of the generator
+    losses: tuple[Float[Tensor, " batch"], ...]  # of every step so far
+
+    def inversion(self, alignment: Alignment | None = None, row: int = 0) -> Inversion:
+        """This step as a value to keep: the photo of one row of the batch, and where its face lies in the whole photo."""
+        history = torch.stack(self.losses)[:, row]
+        return Inversion(self.ws[row : row + 1].clone(), history, self.generator, alignment, vars(self.config).copy())
+
+
+def invert(
+    generator: Generator,
+    photo: Image,
+    config: InvertConfig | None = None,
+    *,
+    distance: Distance | None = None,
+    identity: Identity | None = None,
+    start: W | Ws | None = None,
+) -> Iterator[Step]:
+    """Search for the ws whose pictures look like the photos: aligned faces, [batch, 3, size, size] in [-1, 1].
+
+    `distance` is how different pictures look, `identity` describes people; without them those parts are left out. It starts at the
+    average face, or at `start`: one w, or ws, for each photo. Every photo of a batch is searched for by itself: alone it gives the same.
+    Raises ShapeError for what is no aligned face, TrainingDiverged as soon as a number is none.
+    """
+    config, name_of = config or InvertConfig(), fingerprint(generator)
+    draw, space = renderer(generator, None if config.preview else generator.synthesis)[0], Space.of(generator)
+    shared, own = (part.requires_grad_() for part in space.coordinates(_start(generator, len(_checked(photo)), start)))
+    with torch.no_grad():
+        size_px = draw(broadcast(space.mean[None], generator.num_layers)).shape[-1]
+    targets = [Target(images.resize(one.to(shared), size_px), config, distance, identity) for one in photo.split(1)]
+    adam = torch.optim.Adam([{"params": [shared]}, {"params": [own]}], betas=(0.9, 0.99))
+    dice, losses, began = torch.Generator().manual_seed(config.seed), [], time.monotonic()
+    for index in count():
+        spent = (time.monotonic() - began) / config.seconds if config.seconds else index / config.steps if config.steps else 1.0
+        progress = min(spent, 1.0)
+        noise = config.noise_at(progress) * torch.randn(1, 1, generator.w_dim, generator=dice).to(shared)
+        rows = []
+        with torch.set_grad_enabled(progress < 1):
+            adam.zero_grad()
+            for row, target in enumerate(targets):  # one after the other: no photo feels its neighbours, and memory stays small
+                here = slice(row, row + 1)
+                ws = space.ws(shared[here] + own[here] + noise)
+                picture = draw(ws)
+                parts = target.parts(picture)
+                parts |= {"together": own[here].square().mean(dim=(1, 2)), "centre": shared[here].square().mean(dim=(1, 2))}
+                loss = sum(getattr(config, name) * part for name, part in parts.items())
+                if not torch.isfinite(loss).all():
+                    raise TrainingDiverged(
+                        f"the inversion broke at step {index}, photo {row}: its loss is {loss.item()}. Lower the rate ({config.rate}), or "
+                        "see whether the photo or the start holds numbers that are not finite."
+                    )
+                if progress < 1:
+                    loss.backward()
+                rows.append([part.detach() for part in (ws, picture, loss, *parts.values())])
+        ws, picture, loss, *values = (torch.cat(column) for column in zip(*rows, strict=True))
+        losses.append(loss)
+        yield Step(index, progress, ws, picture, loss, dict(zip(parts, values, strict=True)), config, name_of, tuple(losses))
+        if progress == 1:
+            return
+        adam.param_groups[0]["lr"] = config.rate_at(progress)
+        adam.param_groups[1]["lr"] = config.rate_at(progress) * (config.space == "w+" and progress >= config.apart)
+        adam.step()
+
+
+class Target:
+    """A photo, looked at once: what every picture is compared with."""
+
+    def __init__(self, photo: Image, config: InvertConfig, distance: Distance | None, identity: Identity | None) -> None:
+        with torch.no_grad():
+            self.levels = levels(photo) if config.pixels else []
+            self.seen = distance.features(photo) if distance and config.perceptual else None
+            self.person = identity(photo) if identity and config.identity else None
+        self.distance, self.identity = distance, identity
+
+    def parts(self, picture: Image) -> dict[str, Float[Tensor, " batch"]]:
+        """How far a picture is from the photo, in each way that counts."""
+        parts = {}
+        if self.levels:
+            pairs = zip(levels(picture), self.levels, strict=True)
+            parts["pixels"] = torch.stack([(a - b).abs().mean(dim=(1, 2, 3)) for a, b in pairs]).mean(dim=0)
+        if self.seen:
+            parts["perceptual"] = self.distance(picture, self.seen)
+        if self.person is not None:
+            parts["identity"] = (self.identity(picture) - self.person).norm(dim=1)
+        return parts
+
+
+def levels(image: Image) -> list[Image]:
+    """The picture and its halves down to 16 px: coarse ones say where things are, fine ones how sharp."""
+    found = [image]
+    while found[-1].shape[-1] >= 32:
+        found.append(F.avg_pool2d(found[-1], 2))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Coordinates of W in which the population has one size in every direction (its principal axes, each divided by its spread).
+
+    A step of 1 is one standard deviation whatever the direction; W's own numbers know directions that hardly any face uses.
+    """
+
+    mean: Float[Tensor, " w"]
+    axes: Float[Tensor, "w w"]  # a row for every coordinate, as long as its standard deviation
+    inverse: Float[Tensor, "w w"]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, generator: Generator, faces: int = 4096) -> Space:
+        """Measured on so many faces of the generator."""
+        w = generator.mapping(normal(range(faces), generator.z_dim).to(generator.w_mean)).double()
+        variance, axes = torch.linalg.eigh((w - w.mean(dim=0)).T @ (w - w.mean(dim=0)) / faces)  # axes in columns
+        spread = variance.clamp_min(1e-4 * variance.max()).sqrt()  # no direction is so rare that nothing may move along it
+        return cls(generator.w_mean, (axes * spread).T.to(generator.w_mean), (axes / spread).to(generator.w_mean))
+
+    def ws(self, coordinates: Float[Tensor, "batch layer w"]) -> Ws:
+        """Coordinates to ws."""
+        return self.mean + coordinates @ self.axes
+
+    def coordinates(self, ws: Ws) -> tuple[Float[Tensor, "batch 1 w"], Float[Tensor, "batch layer w"]]:
+        """Ws to what all layers share and what each adds of its own."""
+        both = (ws - self.mean) @ self.inverse
+        shared = both.mean(dim=1, keepdim=True)
+        return shared, both - shared
+
+
+def _start(generator: Generator, photos: int, start: W | Ws | None) -> Ws:
+    """A copy of where to begin: [photo, layer, w]."""
+    ws = generator.w_mean[None] if start is None else start.detach().to(generator.w_mean)
+    ws = broadcast(ws, generator.num_layers) if ws.ndim == 2 else ws
+    if tuple(ws.shape[1:]) != (generator.num_layers, generator.w_dim) or len(ws) not in (1, photos) or not torch.isfinite(ws).all():
+        raise ShapeError(
+            f"start is one w, [batch, {generator.w_dim}], or ws, [batch, {generator.num_layers}, {generator.w_dim}], of finite numbers for "
+            f"each of {photos} photos, or one for all; this has shape {list(start.shape)}. Give what an encoder or another inversion found."
+        )
+    return ws.expand(photos, -1, -1).clone()
+
+
+def _checked(photo: Image) -> Image:
+    if photo.ndim != 4 or photo.shape[1] != 3 or photo.shape[2] != photo.shape[3] or 0 in photo.shape or not photo.is_floating_point():
+        raise ShapeError(
+            f"aligned faces were needed, [batch, 3, size, size] of floats in [-1, 1]; this is {photo.dtype} of shape {list(photo.shape)}. "
+            "Align a photo first: alignment, face = dvlatent.load('aligner')(photo)."
+        )
+    if not torch.isfinite(photo).all():
+        raise ShapeError("the photo holds NaN or infinite numbers. Read it again with images.read.")
+    return photo.detach()
