@@ -20,6 +20,7 @@ from dvlatent.types import Generator, Ws, fingerprint
 
 LIMIT_BYTES = 64 * 2**20  # an inversion has some 40 kB
 FIELDS = {"ws": "<f4", "history": "<f4", "description": "|u1"}  # what a file holds, and as which numbers
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ class Inversion:
             where = description["alignment"]
             alignment = None if where is None else _alignment(**where)
             return cls(ws, history, str(description["generator"]), alignment, dict(description["config"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as reason:
+        except BROKEN as reason:
             raise CheckpointError(f"{path} is no inversion ({reason}). Give a .npz file that `dvlatent invert` wrote.") from reason
 
 
