@@ -107,7 +107,11 @@ def encode(fig: Figure) -> tuple[bytes, str]:
     photo = any(np.ndim(picture.get_array()) == 3 for picture in fig.findobj(matplotlib.image.AxesImage))
     file = io.BytesIO()
     if photo:
-        drawn.save(file, "JPEG", quality=86, optimize=True, subsampling=0)
+        try:
+            drawn.save(file, "JPEG", quality=86, optimize=True, subsampling=0)
+        except OSError:  # Pillow's buffer for the better packing is too small for pictures of noise
+            file = io.BytesIO()
+            drawn.save(file, "JPEG", quality=86, subsampling=0)
     else:
         drawn.quantize(128, dither=PillowImage.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue(), "jpeg" if photo else "png"
@@ -134,7 +138,7 @@ def _mosaic(
     """Faces at whole pixels, so that none is resampled: each cell, a face and its title, is drawn exactly as large as its array."""
     size, wide = max(len(cell[0]) for row in rows for cell in row if cell), max(map(len, rows))
     gap, line, left = round(GAP * dpi), round(LINE * dpi), round(_label_inches(words_down) * dpi)
-    head = line if words_across else 0
+    head = line * max((words.count("\n") + 1 for words in words_across or ()), default=0)
     title_lines = [max((cell[1].count("\n") + 1 for cell in row if cell and cell[1]), default=0) for row in rows]
     width = max(left + wide * size + (wide - 1) * gap, round(5 * dpi) if caption else 0)
     note = "\n".join(textwrap.wrap(caption or "", int(width / dpi * 10.5)))  # about 10.5 letters of 13 points fit an inch

@@ -99,6 +99,20 @@ def test_a_labelled_grid_has_its_headers_where_they_belong(rows, columns):
     assert ("pose from the left" in said) == (not isinstance(rows, list) and not isinstance(columns, list))
 
 
+def test_headers_of_two_lines_stay_above_the_faces():
+    fig = plot.labelled_grid(noise(4, 128), ["a", "b"], ["PC1\n(male +0.5)", "PC2"])
+    drawn(fig)
+    faces = max(picture.axes.get_window_extent().y1 for picture in fig.findobj(AxesImage))
+    (header,) = (text for text in fig.findobj(Text) if text.get_text().startswith("PC1"))
+    assert header.get_window_extent().y0 >= faces - 1
+
+
+def test_pictures_of_noise_can_be_shown():
+    fig = plot.labelled_grid(noise(4, 256), ["a", "b"], ["c", "d"])
+    data, kind = plot.encode(fig)
+    assert kind == "jpeg" and Pillow.open(io.BytesIO(data)).size[0] > 500
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
