@@ -22,7 +22,7 @@ def _add_pairs(commands: argparse._SubParsersAction) -> None:
     pairs = commands.add_parser("pairs", help="draw faces before and after an edit, and keep the good pairs")
     pairs.description = (
         "Draw the face of each seed before and after an edit and keep the pair if the edit shows and nothing else does. Stop it whenever "
-        "you like; the same command goes on. Several processes: accelerate launch --num_processes 4 -m dvlatent pairs ..."
+        "you like; the same command goes on. Several processes: accelerate launch --multi_gpu --num_processes 4 -m dvlatent pairs ..."
     )
     pairs.add_argument("--edit", required=True, metavar="NAME:STEPS", help='"age:+2", or a range for a dial: "age:-2..+2"')
     pairs.add_argument("--count", type=int, default=1000, help="how many pairs to keep (default 1000)")
