@@ -14,6 +14,7 @@ from dvlatent.commands import add as add_commands
 from dvlatent.commands import numbers
 from dvlatent.errors import DvlatentError
 from dvlatent.filter_commands import add as add_filter_commands
+from dvlatent.invert_commands import add as add_invert_commands
 
 WELCOME = """dvlatent turns dice into faces, faces into coordinates, and coordinates into edits.
 
@@ -73,6 +74,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     generate.set_defaults(run=_generate, resume="Nothing was written.")
 
     add_commands(commands, argv)
+    add_invert_commands(commands)
     add_filter_commands(commands)
 
     train = commands.add_parser("train", help="train again what we ship")

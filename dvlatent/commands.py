@@ -143,6 +143,9 @@ def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> Non
     edit = commands.add_parser("edit", help="edit a face along directions: before and after")
     edit.description = "Move a face along directions and draw it before and after. One step is one standard deviation of the population."
     edit.add_argument("--seed", type=numbers, default=[85], metavar="N[-M][,...]", help="one seed or several, a row each (default 85)")
+    edit.add_argument("--from", type=Path, dest="inversion", metavar="FILE", help="instead of seeds: a photo that `dvlatent invert` found")
+    paste = "with --from: put the edited face back into its photo, and write that; a .png keeps every other pixel as it was"
+    edit.add_argument("--paste-back", type=Path, metavar="PHOTO", help=paste)
     for name in names:
         edit.add_argument(f"--{name}", type=float, metavar="STEPS", help=f"steps along the {name} direction, e.g. +2 or -1")
     file = "steps along a direction of your own; may be said again"
@@ -160,17 +163,35 @@ def _edit(arguments: argparse.Namespace) -> int:
 
     from dvlatent import images
     from dvlatent.checkpoints.registry import load
+    from dvlatent.faces.align import paste_back
     from dvlatent.latents import broadcast, truncate
+    from dvlatent.methods.inversion import Inversion
     from dvlatent.rng import normal
 
     edit, told = _chosen_edit(arguments)
     if arguments.strip is not None and arguments.strip < 2:
         raise ShapeError(f"a strip of {arguments.strip} faces is none: give --strip 5.")
+    if arguments.paste_back and (arguments.strip or not arguments.inversion):
+        raise ShapeError("--paste-back needs one edited face of a photo: give --from FILE, and no --strip.")
+    mine = Inversion.load(arguments.inversion) if arguments.inversion else None
+    photo = images.read(arguments.paste_back) if arguments.paste_back else None
     generator = load("faces")
     for _, direction in edit.terms:
         direction.check(generator)
-    w = generator.mapping(normal(arguments.seed, generator.z_dim))
-    ws = truncate(broadcast(w, generator.num_layers), toward=generator.w_mean, psi=arguments.psi)
+    if mine:
+        mine.check(generator)
+        ws, whose = mine.ws, str(arguments.inversion)
+    else:
+        w = generator.mapping(normal(arguments.seed, generator.z_dim))
+        ws = truncate(broadcast(w, generator.num_layers), toward=generator.w_mean, psi=arguments.psi)
+        whose = f"seed {', '.join(map(str, arguments.seed))} at psi {arguments.psi:g}"
+    if photo is not None:
+        if mine.alignment is None:
+            raise ShapeError(f"{arguments.inversion} does not say where its face lies in a photo. Invert the photo with `dvlatent invert`.")
+        with torch.no_grad():
+            images.write(paste_back(photo, generator.synthesis(edit(ws)).clamp(-1, 1), mine.alignment), arguments.out)
+        print(f"{arguments.out}: {arguments.paste_back} with {whose}, {told}")
+        return 0
     amounts = torch.linspace(-1, 1, arguments.strip).tolist() if arguments.strip else [0.0, 1.0]
     moved = [(amount * edit)(one) for one in ws.split(1) for amount in amounts]
     size = STRIP_PX if arguments.strip else generator.resolution
@@ -178,7 +199,7 @@ def _edit(arguments: argparse.Namespace) -> int:
         pictures = [images.resize(generator.synthesis(one), size) for one in tqdm(moved, unit="face", disable=len(moved) < 8)]
     images.write(images.grid(torch.cat(pictures), columns=len(amounts)), arguments.out)
     shown = f"{len(amounts)} faces from the opposite edit to this one" if arguments.strip else "before and after"
-    print(f"{arguments.out}: seed {', '.join(map(str, arguments.seed))} at psi {arguments.psi:g}, {told}; {shown}")
+    print(f"{arguments.out}: {whose}, {told}; {shown}")
     return 0
 
 

@@ -110,7 +110,7 @@ def invert(
     """
     config, name_of = config or InvertConfig(), fingerprint(generator)
     draw, space = renderer(generator, None if config.preview else generator.synthesis)[0], Space.of(generator)
-    shared, own = (part.requires_grad_() for part in space.coordinates(_start(generator, len(_checked(photo)), start)))
+    shared, own = (part.requires_grad_() for part in space.coordinates(_start(generator, len(checked(photo)), start)))
     with torch.no_grad():
         size_px = draw(broadcast(space.mean[None], generator.num_layers)).shape[-1]
     targets = [Target(images.resize(one.to(shared), size_px), config, distance, identity) for one in photo.split(1)]
@@ -222,7 +222,7 @@ def _start(generator: Generator, photos: int, start: W | Ws | None) -> Ws:
     return ws.expand(photos, -1, -1).clone()
 
 
-def _checked(photo: Image) -> Image:
+def checked(photo: Image) -> Image:
     if photo.ndim != 4 or photo.shape[1] != 3 or photo.shape[2] != photo.shape[3] or 0 in photo.shape or not photo.is_floating_point():
         raise ShapeError(
             f"aligned faces were needed, [batch, 3, size, size] of floats in [-1, 1]; this is {photo.dtype} of shape {list(photo.shape)}. "
