@@ -1,0 +1,105 @@
+"""Making the filters that we ship, from a folder that `dvlatent pairs` filled: `dvlatent distill DIR --out age-filter.safetensors`.
+
+It also runs in several processes: `accelerate launch --num_processes 2 -m dvlatent distill DIR --out age-filter.safetensors`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from dvlatent import images
+from dvlatent.checkpoints import format
+from dvlatent.checkpoints.registry import load
+from dvlatent.errors import ShapeError
+from dvlatent.methods.distill import DistillConfig, Some, Step, distill, trial_scores
+from dvlatent.methods.pairs import Pairs
+from dvlatent.methods.photos import PhotoWarp
+from dvlatent.nets.pix2pixhd import Critics, Student
+
+LICENCE = "research and teaching only, as the generator that taught it"
+SAVE_EVERY = 50  # steps
+CRITIC_WIDTH = 16
+HELD = 100  # pairs that the filter never sees: the first ones
+SIZES = ("width", "downs", "blocks", "reach", "dial")  # of a student, in its file
+
+
+def ship_filter(folder: Path, out: Path, *, held: int = HELD, **chosen: Any) -> None:
+    """Train a filter on a folder of pairs, every pair forth and back, and write its average, in half precision.
+
+    The run is kept beside `out` (`.run.safetensors`) every 50 steps: the same command goes on from there. Looks
+    at unseen pairs go to `out` with `.jpg`. `chosen` are fields of DistillConfig. Raises ShapeError for fewer pairs than `held` + 1.
+    """
+    config = DistillConfig(**{"bfloat16": True, **chosen})
+    pairs, unseen = held_out(Pairs(folder, reverse=True), held)
+    torch.manual_seed(config.seed)
+    accelerator = accelerated()
+    place = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    student, critics = (net.to(place, memory_format=torch.channels_last) for net in (Student(), Critics(7, CRITIC_WIDTH)))
+    perceptual, first = load("perceptual").to(place), accelerator is None or accelerator.is_main_process
+    identity = load("identity").to(place) if config.identity else None
+    kept = out.with_suffix(".run.safetensors")
+    about = {"pairs": len(pairs) // 2, "held": held, "made_as": pairs.pairs.about, "config": vars(config)}
+    about["command"] = spelled(folder, out, chosen, held)
+    steps = distill(
+        student, critics, pairs, perceptual, config, augment=PhotoWarp(), identity=identity, unseen=unseen if first else None,
+        resume=kept if kept.exists() else None, accelerator=accelerator,
+    )  # fmt: skip
+    for step in with_progress(steps, config.steps, keep=kept if first else None):
+        if step.look is not None:
+            images.write(step.look, out.with_suffix(".jpg"))
+            save_filter(out, step.average, {**about, "steps_done": step.index + 1})
+    if first:
+        scores = trial_scores(step.average, unseen, perceptual)
+        save_filter(out, step.average, {**about, "steps_done": step.index + 1, "scores": scores})
+        kept.unlink(missing_ok=True)
+        print("\n".join([f"{out}: on {min(64, len(unseen))} unseen pairs", *(f"  {name:18} {told}" for name, told in scores.items())]))
+
+
+def held_out(pairs: Pairs, held: int) -> tuple[Some, Some]:
+    """Pairs to learn from, forth and back, and the first `held` ones, forth only. Raises ShapeError if that leaves none."""
+    rows = len(pairs) // 2
+    if not 1 <= held < rows:
+        raise ShapeError(f"{held} of {rows} pairs cannot be held back: hold back 1 or more, and make more pairs with `dvlatent pairs`.")
+    return Some(pairs, [*range(held, rows), *range(rows + held, 2 * rows)]), Some(pairs, range(held))
+
+
+def save_filter(out: Path, student: Student, about: Mapping[str, Any]) -> None:
+    """Write a filter in half precision with what is known about it."""
+    sizes = {size: getattr(student, size) for size in SIZES}
+    direction = about.get("made_as", {}).get("direction", {}).get("name")
+    told = {"kind": "filter", **sizes, "direction": direction, "strengths": [-student.reach, student.reach], "size_px": 256, **about}
+    tensors = {name: value.half() if value.is_floating_point() else value for name, value in student.state_dict().items()}
+    format.save(out, tensors, {**told, "licence": LICENCE})
+
+
+def with_progress(steps: Iterable[Step], total: int, keep: Path | None) -> Iterator[Step]:
+    """A bar, and the run on disk every so often. No `keep`, no bar: another process has both."""
+    with tqdm(total=total, unit="step", disable=keep is None) as bar:
+        for step in steps:
+            bar.initial = bar.initial or step.index  # known from before: no part of the pace
+            bar.set_postfix_str(" ".join(f"{name} {part:.3f}" for name, part in step.parts.items()), refresh=False)
+            bar.update(step.index + 1 - bar.n)
+            if keep is not None and (step.index + 1) % SAVE_EVERY == 0:
+                step.save(keep)
+            yield step
+
+
+def spelled(folder: Path, out: Path, chosen: Mapping[str, Any], held: int) -> str:
+    """The command that makes the same file again."""
+    options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in chosen.items())
+    return f"dvlatent distill {folder.name} --out {out.name}{options}" + (f" --held {held}" if held != HELD else "")
+
+
+def accelerated() -> Any:
+    """The package accelerate's view of this process, if it was started as one of several, or with mixed precision."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
+        return None
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=not torch.cuda.is_available())
