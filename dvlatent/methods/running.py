@@ -32,9 +32,9 @@ class Running:
         config: Any,
         nets: Mapping[str, nn.Module],
         adams: Mapping[str, torch.optim.Optimizer],
-        more: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.config, self.nets, self.adams, self.more, self.index = config, dict(nets), dict(adams), dict(more or {}), 0
+        self.config, self.nets, self.adams, self.index = config, dict(nets), dict(adams), 0
+        self.more: dict[str, Tensor] = {}  # whatever else a training must remember
         self.rates = {name: adam.param_groups[0]["lr"] for name, adam in self.adams.items()}
         self.dice = torch.Generator().manual_seed(config.seed)
 
@@ -85,8 +85,7 @@ class Running:
                     number, _, key = name.partition(".")
                     memory.setdefault(int(number), {})[key] = value
                 adam.load_state_dict({"state": memory, "param_groups": adam.state_dict()["param_groups"]})
-            for name, value in self.more.items():
-                value.copy_(tensors[f"more.{name}"])
+            self.more = under(tensors, "more")
             self.dice.set_state(tensors["dice"])
             torch.set_rng_state(tensors["torch_dice"])
         except (KeyError, ValueError, RuntimeError) as error:

@@ -74,13 +74,13 @@ class Block(nn.Module):
 class PatchCritic(nn.ModuleList):
     """Says of every patch, 70 pixels wide, whether it is real (Isola et al. 2017, section 3.2.2): a list of its layers' answers."""
 
-    def __init__(self, channels: int = 6, width: int = 64, layers: int = 3) -> None:
+    def __init__(self, channels: int = 6, width: int = 64, layers: int = 3, padding: int = 2) -> None:
         widths = [min(width * 2**level, 8 * width) for level in range(layers + 1)]
-        steps = [nn.Sequential(nn.Conv2d(channels, width, 4, stride=2, padding=2), nn.LeakyReLU(0.2))]
+        steps = [nn.Sequential(nn.Conv2d(channels, width, 4, stride=2, padding=padding), nn.LeakyReLU(0.2))]
         for level, (before, after) in enumerate(pairwise(widths)):
-            conv = nn.Conv2d(before, after, 4, stride=2 if level < layers - 1 else 1, padding=2)
+            conv = nn.Conv2d(before, after, 4, stride=2 if level < layers - 1 else 1, padding=padding)
             steps.append(nn.Sequential(conv, nn.InstanceNorm2d(after), nn.LeakyReLU(0.2)))
-        super().__init__([*steps, nn.Sequential(nn.Conv2d(widths[-1], 1, 4, padding=2))])
+        super().__init__([*steps, nn.Sequential(nn.Conv2d(widths[-1], 1, 4, padding=padding))])
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
         """[batch, channels, height, width] -> each layer's answer; the last is [batch, 1, rows, columns]."""
