@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dvlatent.commands import add as add_commands
 from dvlatent.commands import numbers
+from dvlatent.distill_commands import add as add_distill_command
 from dvlatent.errors import DvlatentError
 from dvlatent.filter_commands import add as add_filter_commands
 from dvlatent.invert_commands import add as add_invert_commands
@@ -25,7 +26,7 @@ Start here:
 
 TRAINED = (
     "w-mean (seconds), preview (two hours), judge (an hour), digits (50 minutes), digit-classifier (3 minutes), "
-    "digit-map (a minute) or face-map (5, after an hour of drawing)"
+    "digit-map (a minute), face-map (5, after an hour of drawing) or cyclegan (an hour)"
 )
 
 
@@ -75,10 +76,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     add_commands(commands, argv)
     add_invert_commands(commands)
-    add_filter_commands(commands)
+    add_filter_commands(commands, argv)
+    add_distill_command(commands)
 
     train = commands.add_parser("train", help="train again what we ship")
-    train.add_argument("what", choices=["w-mean", "preview", "judge", "digits", "digit-classifier", "digit-map", "face-map"], help=TRAINED)
+    ours = ["w-mean", "preview", "judge", "digits", "digit-classifier", "digit-map", "face-map", "cyclegan"]
+    train.add_argument("what", choices=ours, help=TRAINED)
     train.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     train.add_argument("--faces", type=int, help="training faces; for w-mean, vectors")
     train.add_argument("--steps", type=int, help="optimiser steps")
@@ -124,6 +127,10 @@ def _train(arguments: argparse.Namespace) -> int:
             ship_digits(arguments.out, **chosen)
         else:
             ship_classifier(arguments.out, **chosen)
+    elif arguments.what == "cyclegan":
+        from dvlatent.methods.ship_cyclegan import ship_cyclegan
+
+        ship_cyclegan(arguments.out, pool, **chosen)
     elif arguments.what == "w-mean":
         ship.ship_w_mean(arguments.out, **chosen)
     elif arguments.what == "preview":

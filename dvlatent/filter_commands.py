@@ -1,21 +1,36 @@
-"""Filters on the command line: `dvlatent pairs` makes what one learns from."""
+"""Filters on the command line: `dvlatent pairs` makes what one learns from, `filter` uses one, `export` writes it for other programs."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvlatent.errors import ShapeError
+from dvlatent.errors import DvlatentError, ImageError, NoFace, ShapeError
 
 if TYPE_CHECKING:
     from dvlatent.directions import Direction
+    from dvlatent.filters import Filter
+
+FILMS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"}
+Steps = list[tuple["Filter", float]]
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Add the commands of this file."""
+def add(commands: argparse._SubParsersAction, argv: Sequence[str]) -> None:
+    """Add the commands of this file. What `filter` offers is asked of the registry only when it is called: that needs torch."""
     _add_pairs(commands)
+    _add_filter(commands, shipped() if argv[:1] == ["filter"] else [])
+    _add_export(commands)
+
+
+def shipped() -> list[str]:
+    """What the filters that `dvlatent.load` knows change, e.g. "age" for "age-filter"."""
+    from dvlatent.checkpoints.registry import available
+
+    return [name.removesuffix("-filter") for name in available() if name.endswith("-filter")]
 
 
 def _add_pairs(commands: argparse._SubParsersAction) -> None:
@@ -111,3 +126,117 @@ def edit_and_range(text: str) -> tuple[str, float, float]:
         return name, float(low), float(high or low)
     except ValueError:
         raise ShapeError(f"'{text}' is no edit: say NAME:STEPS or NAME:FROM..TO, e.g. age:+2 or age:-2..+2.") from None
+
+
+def _add_filter(commands: argparse._SubParsersAction, names: Sequence[str]) -> None:
+    one = commands.add_parser("filter", help="run a filter over photos and films")
+    one.description = "Edit every face of a photo, a folder of photos or a film, where it is. Several filters run one after the other."
+    one.add_argument("source", type=Path, help="a photo, a folder of photos, or a film (mp4, mov, webm, gif); the sound is not kept")
+    for name in names:
+        one.add_argument(f"--{name}", type=float, metavar="STRENGTH", help=f"strength of the {name} filter, e.g. +2 or -1")
+    file = "strength of a filter from its file, e.g. mine.safetensors:+2; may be given several times"
+    one.add_argument("--filter", type=_file_and_strength, action="append", default=[], metavar="FILE:STRENGTH", help=file)
+    one.add_argument("--face", type=int, metavar="N", help="only one face of each picture: 0 is the largest (default all)")
+    one.add_argument("--out", type=Path, help="a file, or for a folder a folder (default NAME-filtered beside it)")
+    one.add_argument("--again", action="store_true", help="for a folder: make pictures again that are there already")
+    one.set_defaults(run=_filter, resume="Photos of a folder that are done stay; the same command goes on.", shipped=list(names))
+
+
+def _filter(arguments: argparse.Namespace) -> int:
+    from dvlatent import images
+    from dvlatent.checkpoints.registry import load
+    from dvlatent.filters import apply_to_photo
+
+    asked = [(load(f"{name}-filter"), value) for name in arguments.shipped if (value := getattr(arguments, name)) is not None]
+    steps: Steps = asked + [(load(path), value) for path, value in arguments.filter]
+    if not steps:
+        offered = ", ".join(f"--{name}" for name in arguments.shipped)
+        raise ShapeError(f"no filter was asked for: give a strength by {f'{offered} or ' if offered else ''}--filter FILE:STRENGTH.")
+    for one, strength in steps:
+        one.check(strength)
+    source, told = arguments.source, ", ".join(f"{one.name} {strength:+g}" for one, strength in steps)
+    out = arguments.out or source.with_name(f"{source.stem}-filtered{source.suffix}")
+    if source.is_dir():
+        return _filter_folder(source, out, steps, arguments)
+    if source.suffix.lower() in FILMS:
+        return _filter_film(source, out, steps, arguments.face, told)
+    images.write(apply_to_photo(images.read(source), steps, arguments.face), out)
+    print(f"{out}: {told}")
+    return 0
+
+
+def _filter_folder(source: Path, out: Path, steps: Steps, arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from dvlatent import images
+    from dvlatent.filters import apply_to_photo
+
+    photos = sorted(path for path in source.iterdir() if path.suffix.lower() in images.KINDS)
+    if not photos:
+        raise ImageError(f"{source} has no photos: files that end in {', '.join(images.KINDS)} were needed.")
+    done, there, refused = 0, 0, []
+    for path in tqdm(photos, unit="photo"):
+        if (out / path.name).exists() and not arguments.again:
+            there += 1
+            continue
+        try:
+            images.write(apply_to_photo(images.read(path), steps, arguments.face), out / path.name)
+            done += 1
+        except DvlatentError as reason:  # one bad photo is no reason to stop
+            refused.append(f"  {path.name}: {reason}")
+    known = f", {there} were there already (--again makes them anew)" if there else ""
+    print(f"{out}: {done} of {len(photos)} photos edited{known}, {len(refused)} refused")
+    print("\n".join(refused), file=sys.stderr, end="\n" if refused else "")
+    return 1 if refused and not done and not there else 0
+
+
+def _filter_film(source: Path, out: Path, steps: Steps, face: int | None, told: str) -> int:
+    from tqdm import tqdm
+
+    from dvlatent import images
+    from dvlatent.filters import apply_to_photo
+
+    fps, total, pieces = images.frames(source)
+    without = 0
+
+    def edited() -> Iterator[Any]:
+        nonlocal without
+        for frame in tqdm(pieces, total=total or None, unit="frame"):
+            try:
+                yield apply_to_photo(frame, steps, face)
+            except NoFace:
+                without += 1
+                yield frame
+
+    out = out if out.suffix.lower() in (".mp4", ".gif") else out.with_suffix(".mp4")
+    images.film(edited(), out, min(fps, 50) if out.suffix.lower() == ".gif" else fps, progress=False)
+    print(f"{out}: {told}{f'; {without} frames without a face stayed as they were' if without else ''}")
+    return 0
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    export = commands.add_parser("export", help="write a filter as ONNX, for other programs, phones and browsers")
+    export.add_argument("what", help="a filter, such as age-filter, or its .safetensors file")
+    export.add_argument("--out", type=Path, required=True, help="the .onnx file to write")
+    export.set_defaults(run=_export, resume="Nothing was written.")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from dvlatent.checkpoints.registry import load
+    from dvlatent.filters import Filter, export_onnx
+
+    one = load(arguments.what)
+    if not isinstance(one, Filter):
+        raise ShapeError(f"'{arguments.what}' is no filter; those that we ship: {', '.join(f'{name}-filter' for name in shipped()) or 'none'}.")
+    export_onnx(one, arguments.out)
+    print(f"{arguments.out}: {one.name}, {arguments.out.stat().st_size / 1e6:.1f} MB")
+    print(f"  image [batch, 3, height, width] in [-1, 1], strength [batch] in [{one.low:g}, {one.high:g}] -> edited, as image")
+    return 0
+
+
+def _file_and_strength(text: str) -> tuple[Path, float]:
+    """"mine.safetensors:+2" -> its path and 2.0."""
+    path, _, strength = text.rpartition(":")
+    if Path(path).suffix != ".safetensors":
+        raise argparse.ArgumentTypeError(f"'{text}' is no FILE:STRENGTH: a filter is a .safetensors file, e.g. mine.safetensors:+2")
+    return Path(path), float(strength)

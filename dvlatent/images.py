@@ -175,6 +175,26 @@ def film(frames: Image | Iterable[Image], path: str | os.PathLike[str], fps: flo
             raise ImageError(f"{path} could not be written ({reason}). Is the disk full, or are the frames too large?") from reason
 
 
+def frames(path: str | os.PathLike[str]) -> tuple[float, int, Iterator[Float[Tensor, "1 3 height width"]]]:
+    """A film, opened: frames a second, about how many frames there are, and the frames one after the other, each [1, 3, height, width].
+
+    Whatever ffmpeg can read, turned upright; sound is not read. Raises ImageError for a file that is no film.
+    """
+    from imageio_ffmpeg import read_frames
+
+    path = _existing(Path(path))
+    reader = read_frames(str(path))
+    try:
+        about = next(reader)
+        (width, height), fps = about["size"], float(about["fps"])
+        if not (0 < width * height <= MAX_PIXELS and 0 < fps <= 240):
+            raise ImageError(f"{path} has frames of {width}x{height} pixels, {fps:g} a second: films of people have 240 a second at most.")
+    except (OSError, RuntimeError, KeyError, StopIteration) as reason:
+        raise ImageError(f"{path} is no film that can be read ({str(reason)[-200:].strip()}). Give an MP4, MOV or GIF file.") from reason
+    pieces = (from_uint8(np.frombuffer(frame, np.uint8).reshape(height, width, 3)) for frame in reader)
+    return fps, round(float(about.get("duration", 0)) * fps), pieces
+
+
 def _existing(path: Path) -> Path:
     """The path itself, if a picture could be there."""
     try:

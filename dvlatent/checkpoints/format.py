@@ -48,6 +48,16 @@ def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, description
 
 
+def kind(path: Path | str) -> str:
+    """What a file of ours holds ("direction", "filter" ...), from its header alone; empty if it does not say."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads((file.metadata() or {}).get("description", "{}"))
+    except (OSError, SafetensorError, ValueError):
+        return ""  # `load` says what is wrong with it
+    return str(told.get("kind", "")) if isinstance(told, dict) else ""
+
+
 def save_direction(direction: Direction, path: Path | str) -> None:
     """Write a direction: a few kilobytes, with everything needed to find it again."""
     description = {name: value for name, value in asdict(direction).items() if name != "vector"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,16 @@ def available() -> tuple[str, ...]:
 
 
 def load(name: str | Path) -> Any:
-    """A network by its name (`available()` lists them), or a direction from its file.
+    """A network by its name (`available()` lists them), or a direction or a filter from its file.
 
     Raises AssetMissing if its files are not installed (`dvlatent assets` does), CheckpointError if they cannot be what they should.
     """
     if str(name) in LOADERS:
         return LOADERS[str(name)]()
     if Path(name).suffix == ".safetensors":
-        return format.load_direction(name)
+        return read_filter(name) if format.kind(name) == "filter" else format.load_direction(name)
     names = ", ".join(LOADERS)
-    raise CheckpointError(f"there is nothing called '{name}': say one of {names}, or give the path of a direction (.safetensors).")
+    raise CheckpointError(f"there is nothing called '{name}': say one of {names}, or the path of a direction or filter (.safetensors).")
 
 
 def _faces() -> Any:
@@ -110,6 +111,29 @@ def _judge() -> Any:
     return _ours("judge.safetensors", "judge", Judge, "width")
 
 
+def close_up() -> Any:
+    """What the encoder sees faces with: the identity network without its last layer, [batch, 3, 150, 150] -> [batch, 256]."""
+    from torch import nn
+
+    from dvlatent.faces.identity import Network, read_dat
+
+    network = Network()
+    network.load(read_dat(asset_path("face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat")))
+    network.last = nn.Identity()
+    return network.eval().requires_grad_(False)
+
+
+def _encoder() -> Any:
+    from dvlatent.nets.encoder import Encoder
+
+    tensors, description = format.load(WEIGHTS / "encoder.safetensors", "encoder")
+    eyes = close_up()
+    encoder = Encoder(eyes, width=description["width"], hidden=description["hidden"])
+    theirs = {f"close_up.{name}": tensor for name, tensor in eyes.state_dict().items()}
+    format.load_weights(encoder, tensors | theirs, "encoder.safetensors")
+    return encoder.eval().requires_grad_(False)
+
+
 def read_map(path: Path) -> Any:
     """A trained autoencoder, of the shape that its file states. Raises CheckpointError for anything else."""
     from dvlatent.nets.autoencoder import Autoencoder, AutoencoderConfig
@@ -119,6 +143,21 @@ def read_map(path: Path) -> Any:
     net = Autoencoder(AutoencoderConfig(**config))
     format.load_weights(net, tensors, path.name)
     return net.eval().requires_grad_(False)
+
+
+def read_filter(path: str | Path) -> Any:
+    """A filter, of the shape that its file states. Raises CheckpointError for anything else."""
+    from dvlatent.filters import Filter
+    from dvlatent.nets.pix2pixhd import Student
+
+    tensors, description = format.load(path, "filter")
+    try:
+        student = Student(**{size: description[size] for size in ("width", "downs", "blocks", "reach", "dial")})
+        (low, high), size_px = description["strengths"], int(description["size_px"])
+        format.load_weights(student, tensors, Path(path).name)
+        return Filter(student.eval(), str(description["direction"]), low, high, size_px, _aligner, description)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is no whole filter: {error}. Train it again with `dvlatent distill`.") from error
 
 
 def _faces_small() -> Any:
@@ -155,3 +194,5 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "digit-classifier": _digit_classifier,
     "perceptual": _perceptual,
 }
+for _file in sorted(WEIGHTS.glob("*-filter.safetensors")):
+    LOADERS[_file.stem] = partial(read_filter, _file)

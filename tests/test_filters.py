@@ -1,0 +1,252 @@
+"""Filters: the photo is never redrawn, only changed; nothing at strength 0, nothing outside the face; the same answers from ONNX."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from dvlatent import cli, images, load
+from dvlatent.checkpoints import format, registry
+from dvlatent.errors import CheckpointError, ImageError, NoFace, ShapeError
+from dvlatent.filters import Filter, add, apply_to_photo, export_onnx
+from dvlatent.nets.pix2pixhd import Student
+
+SIZES = {"width": 4, "downs": 2, "blocks": 1, "reach": 2.0, "dial": 4}
+
+
+def student(seed=0):
+    """An untrained one that does change pictures."""
+    torch.manual_seed(seed)
+    net = Student(**SIZES).eval()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return net
+
+
+def brighter(image, strength):
+    return image + 0.1 * strength.view(-1, 1, 1, 1)
+
+
+def pictures(count, size, seed=0):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """The astronaut Eileen Collins (NASA, public domain), 512 px."""
+    return images.from_uint8(pytest.importorskip("skimage.data").astronaut())
+
+
+@pytest.fixture(scope="module")
+def aligner():
+    return load("aligner")
+
+
+@pytest.fixture(scope="module")
+def older(aligner):
+    return Filter(brighter, "age", aligner=aligner)
+
+
+@pytest.fixture
+def shipped(monkeypatch, older):
+    """As if an age filter and a smile filter were shipped, and nothing else."""
+    for name in [name for name in registry.LOADERS if name.endswith("-filter")]:
+        monkeypatch.delitem(registry.LOADERS, name)
+    monkeypatch.setitem(registry.LOADERS, "age-filter", lambda: older)
+    monkeypatch.setitem(registry.LOADERS, "smile-filter", lambda: Filter(student(), "smile", 0, 1, aligner=older.aligner))
+
+
+def test_at_its_own_size_a_filter_is_its_network():
+    net = student()
+    one, faces = Filter(net, "age", size_px=32), pictures(3, 32)
+    strength = torch.tensor([-2.0, 0.5, 2.0])
+    assert_close(one(faces, strength), net(faces, strength))
+    assert_close(one(faces[:1], 0.5), net(faces[:1], torch.tensor([0.5])))
+    assert (one(faces, 2.0) - faces).abs().mean() > 0.01  # it does something
+
+
+@pytest.mark.parametrize("size", [20, 32, 100, 1024])
+def test_strength_zero_gives_back_every_bit(size):
+    faces = pictures(1, size)
+    assert torch.equal(Filter(student(), "age", size_px=32)(faces, 0), faces)
+
+
+@pytest.mark.parametrize("size", [48, 64, 256])
+def test_only_the_change_is_enlarged(size):
+    """So what is sharp stays sharp: the finest detail of the photo is in the result, untouched."""
+    one, faces = Filter(student(), "age", size_px=32), 0.4 * pictures(2, size)
+    edited, change = one(faces, 1.0), one.change(images.resize(faces, 32), 1.0)
+    assert_close(edited, (faces + images.resize(change, size)).clamp(-1, 1))
+    checker = torch.ones(size, size)
+    checker[::2, ::2] = checker[1::2, 1::2] = -1
+    assert change.abs().max() < 0.6, "nothing is clamped here"
+    assert_close((edited * checker).mean(dim=(2, 3)), (faces * checker).mean(dim=(2, 3)), atol=2e-3, rtol=0)
+    assert (edited - faces).abs().mean() > 0.01
+
+
+def test_results_stay_in_range():
+    assert float(add(torch.full((1, 3, 8, 8), 0.9), torch.full((1, 3, 4, 4), 0.5)).max()) == 1.0
+
+
+@pytest.mark.parametrize("strength", [2.5, -2.01, float("nan"), float("inf")])
+def test_strengths_that_were_not_learned_are_refused(strength):
+    with pytest.raises(ShapeError, match=r"-2 \(younger\) to \+2 \(older\)"):
+        Filter(brighter, "age")(pictures(1, 32), strength)
+
+
+def test_other_shapes_are_refused():
+    one = Filter(brighter, "age")
+    for wrong in (torch.zeros(3, 32, 32), torch.zeros(1, 3, 32, 40), torch.zeros(1, 3, 32, 32, dtype=torch.uint8)):
+        with pytest.raises(ShapeError, match="square aligned faces"):
+            one(wrong, 1)
+    with pytest.raises(ShapeError, match="one for each of 2 faces"):
+        one(pictures(2, 32), torch.ones(3))
+    with pytest.raises(NoFace, match="has no aligner"):
+        one.apply_to_photo(torch.zeros(1, 3, 64, 64), 1)
+
+
+def test_a_photo_changes_in_the_face_and_nowhere_else(older, aligner, photo):
+    alignment, face = aligner(photo, size_px=256)
+    edited = older.apply_to_photo(photo, 2.0)
+    xs, ys = zip(*alignment.quad, strict=True)
+    inside = torch.zeros(512, 512, dtype=torch.bool)
+    inside[max(0, int(min(ys))) : int(max(ys)) + 2, max(0, int(min(xs))) : int(max(xs)) + 2] = True
+    assert torch.equal(edited[..., ~inside], photo[..., ~inside]) and not torch.equal(edited, photo)
+    again = aligner(edited, size_px=256)[1]
+    middle = (slice(None), slice(None), slice(100, 156), slice(100, 156))
+    assert float((again[middle] - face[middle]).mean()) == pytest.approx(0.2, abs=0.02)
+    at = [int(sum(values) / 4) for values in (ys, xs)]  # in the middle every pixel was moved by exactly as much
+    assert_close(edited[..., at[0], at[1]], (photo[..., at[0], at[1]] + 0.2).clamp(-1, 1), atol=1e-5, rtol=0)
+    assert torch.equal(older.apply_to_photo(photo, 0), photo)
+
+
+def test_all_faces_or_one(older, photo):
+    half = photo[..., 40:360]
+    both = torch.cat([half, half.flip(-1)], dim=-1)
+    moved = [(older.apply_to_photo(both, 1, face) - both).abs().mean(dim=(0, 1, 2)) > 1e-4 for face in (None, 0, 1)]
+    sides = [(bool(one[:320].any()), bool(one[320:].any())) for one in moved]
+    assert sides[0] == (True, True) and sorted(sides[1:]) == [(False, True), (True, False)]
+
+
+def test_photos_without_faces_are_refused(older):
+    with pytest.raises(NoFace, match="no face was found in this 96x64 photo"):
+        older.apply_to_photo(torch.zeros(1, 3, 64, 96), 1)
+
+
+def test_a_chain_is_one_after_the_other(older, photo):
+    other = Filter(lambda image, strength: image * (1 - 0.2 * strength.view(-1, 1, 1, 1)), "smile", aligner=older.aligner)  # greyer
+    chained, reverse = (apply_to_photo(photo, steps) for steps in ([(older, 1), (other, 2)], [(other, 2), (older, 1)]))
+    assert not torch.allclose(chained, reverse, atol=1e-2)
+    _, face = older.aligner(photo, size_px=256)
+    wanted, found = other(older(face, 1), 2) - face, older.aligner(chained, size_px=256)[1] - face
+    middle = (slice(None), slice(None), slice(90, 170), slice(90, 170))
+    assert (wanted[middle] - found[middle]).abs().mean() < 0.1 * wanted[middle].abs().mean()
+    assert torch.equal(apply_to_photo(photo, []), photo)
+
+
+def test_onnx_gives_the_same_answers(tmp_path):
+    import onnxruntime
+
+    one = Filter(student(), "age", size_px=32)
+    session = onnxruntime.InferenceSession(export_onnx(one, tmp_path / "age.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    for batch, height, width in ((1, 32, 32), (3, 32, 32), (2, 64, 40)):
+        faces = torch.cat([pictures(batch, 64)[..., :height, :width]])
+        strength = torch.linspace(-2, 2, batch)
+        (given,) = session.run(None, {"image": faces.numpy(), "strength": strength.numpy()})
+        assert_close(torch.from_numpy(given), one.network(faces, strength), atol=2e-5, rtol=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["age.onnx"]
+    with pytest.raises(ShapeError, match=r"ends in \.onnx"):
+        export_onnx(one, tmp_path / "age.bin")
+
+
+def saved(path, **changes):
+    net = student()
+    about = {"kind": "filter", **SIZES, "direction": "age", "strengths": [-2, 2], "size_px": 32, **changes}
+    format.save(path, {name: tensor.half() for name, tensor in net.state_dict().items()}, about)
+    return net
+
+
+def test_a_filter_comes_back_from_its_file(tmp_path):
+    net = saved(tmp_path / "mine.safetensors")
+    one, faces = load(tmp_path / "mine.safetensors"), pictures(1, 32)
+    assert isinstance(one, Filter) and (one.name, one.low, one.high, one.size_px) == ("age", -2, 2, 32)
+    assert_close(one(faces, 1.0), net(faces, torch.ones(1)), atol=5e-3, rtol=0)  # half precision
+
+
+def test_files_that_are_no_filters_are_refused(tmp_path):
+    saved(tmp_path / "wide.safetensors", width=8)
+    saved(tmp_path / "odd.safetensors", strengths=3)
+    about = {"kind": "filter", "direction": "age"}
+    format.save(tmp_path / "bare.safetensors", {"weight": torch.zeros(1)}, about)
+    for name, words in (("wide", "does not fit"), ("odd", "no whole filter"), ("bare", "no whole filter")):
+        with pytest.raises(CheckpointError, match=words):
+            load(tmp_path / f"{name}.safetensors")
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load(tmp_path / "text.safetensors")
+
+
+def test_the_command_filters_a_photo(shipped, older, photo, tmp_path, capsys):
+    images.write(photo, tmp_path / "her.png")
+    assert cli.main(["filter", str(tmp_path / "her.png"), "--age", "+2", "--smile", "0.5"]) == 0
+    assert "her-filtered.png: age +2, smile +0.5" in capsys.readouterr().out
+    wanted = apply_to_photo(photo, [(older, 2.0), (registry.load("smile-filter"), 0.5)])
+    assert (images.read(tmp_path / "her-filtered.png") - wanted).abs().max() < 0.005
+    for words, line in (
+        ("no filter was asked for: give a strength by --age, --smile", []),
+        (r"strength \+1\.5 is beyond", ["--smile", "1.5"]),
+        ("there is no file", ["--age", "1"]),
+    ):
+        source = "nothing.png" if line == ["--age", "1"] else "her.png"
+        assert cli.main(["filter", str(tmp_path / source), *line]) == 1
+        assert re.search(words, capsys.readouterr().err)
+
+
+def test_the_command_filters_a_folder_and_goes_on(shipped, photo, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    images.write(photo, folder / "a.jpg")
+    images.write(torch.zeros(1, 3, 64, 64), folder / "b.png")  # nobody there
+    (folder / "c.jpg").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no photo at all")
+    assert cli.main(["filter", str(folder), "--age", "1"]) == 0
+    told = capsys.readouterr()
+    assert "1 of 3 photos edited, 2 refused" in told.out and "b.png: no face" in told.err and "c.jpg: " in told.err
+    out = tmp_path / "photos-filtered"
+    assert [path.name for path in out.iterdir()] == ["a.jpg"]
+    assert cli.main(["filter", str(folder), "--age", "1"]) == 0 and "1 were there already" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["filter", str(tmp_path / "empty"), "--age", "1"]) == 1 and "has no photos" in capsys.readouterr().err
+
+
+def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
+    small = photo[..., 0:256, 90:346]
+    shots = torch.cat([small, torch.zeros_like(small), small.roll(4, -1)])
+    images.film(shots, tmp_path / "talk.mp4", fps=12, progress=False)
+    assert cli.main(["filter", str(tmp_path / "talk.mp4"), "--age", "2"]) == 0
+    assert "1 frames without a face" in capsys.readouterr().out
+    fps, count, pieces = images.frames(tmp_path / "talk-filtered.mp4")
+    edited, plain = torch.cat(list(pieces)), torch.cat(list(images.frames(tmp_path / "talk.mp4")[2]))
+    assert fps == 12 and count == 3 and edited.shape == plain.shape == (3, 3, 256, 256)
+    change = (edited - plain)[..., 60:160, 90:170].mean(dim=(1, 2, 3))
+    assert float(change[0]) > 0.1 and abs(float(change[1])) < 0.02 and float(change[2]) > 0.1
+    (tmp_path / "no.mp4").write_text("no film")
+    with pytest.raises(ImageError, match="no film that can be read"):
+        images.frames(tmp_path / "no.mp4")
+
+
+def test_the_command_exports(shipped, tmp_path, capsys):
+    assert cli.main(["export", "age-filter", "--out", str(tmp_path / "age.txt")]) == 1
+    assert "ends in .onnx" in capsys.readouterr().err
+    assert cli.main(["export", "smile-filter", "--out", str(tmp_path / "smile.onnx")]) == 0
+    assert "strength [batch] in [0, 1]" in capsys.readouterr().out and (tmp_path / "smile.onnx").stat().st_size > 1000
+    assert cli.main(["export", "age-direction", "--out", str(tmp_path / "age.onnx")]) == 1
+    assert "is no filter" in capsys.readouterr().err
+
+
+def test_faces_of_any_number_type_and_gradients_are_left_alone():
+    faces = pictures(1, 64).requires_grad_()
+    edited = Filter(student(), "age", size_px=32)(faces, 1)
+    assert not edited.requires_grad and np.isfinite(edited.numpy()).all()
