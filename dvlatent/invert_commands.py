@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvlatent.errors import CheckpointError, ShapeError
+from dvlatent.errors import CheckpointError, ImageError, ShapeError
 
 if TYPE_CHECKING:
     from dvlatent.methods.invert import Step
@@ -41,6 +41,8 @@ def _invert(arguments: argparse.Namespace) -> int:
 
     if arguments.out.suffix != ".npz" or not arguments.out.parent.is_dir():
         raise CheckpointError(f"--out {arguments.out} should end in .npz and lie in a folder that is there, e.g. --out mine.npz.")
+    if arguments.picture and arguments.picture.suffix.lower() not in images.KINDS:
+        raise ImageError(f"--picture {arguments.picture} should end in {', '.join(images.KINDS)}.")
     chosen = {name: value for name in ("steps", "seconds", "space") if (value := getattr(arguments, name)) is not None}
     config = InvertConfig(**chosen)
     photo = images.read(arguments.photo)
@@ -59,7 +61,7 @@ def _invert(arguments: argparse.Namespace) -> int:
         raise
     step.inversion(alignment).save(arguments.out)
     if arguments.picture:
-        images.write(images.grid(torch.cat([face, step.image])), arguments.picture)
+        images.write(images.grid(torch.cat([images.resize(face, step.image.shape[-1]), step.image])), arguments.picture)
     print(f"{arguments.out}: {describe(likeness(step.image, face, distance, identity))}; below 0.6 it is the same person for the network")
     print(f"Now edit it: dvlatent edit --from {arguments.out} --age +2 --paste-back {arguments.photo} --out older.png")
     return 0

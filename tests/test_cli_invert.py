@@ -1,0 +1,154 @@
+"""`dvlatent invert` and `edit --from`, in words and files, with the toy face in the place of the real one."""
+
+import math
+
+import pytest
+import torch
+from PIL import Image
+
+from dvlatent import images
+from dvlatent.checkpoints import registry
+from dvlatent.cli import main
+from dvlatent.errors import NoFace
+from dvlatent.faces.align import Alignment, crop, paste_back
+from dvlatent.latents import broadcast
+from dvlatent.methods.inversion import Inversion
+from dvlatent.nets.toy import ToyFaces
+from dvlatent.rng import normal
+
+toy = ToyFaces(resolution=32)
+PLACE = Alignment(((20.0, 10.0), (20.0, 50.0), (60.0, 50.0), (60.0, 10.0)), (70, 90))
+
+
+def aligner(photo, face=0, size_px=1024):
+    if face or photo.shape[2:] != (70, 90):
+        raise NoFace(f"there is no face number {face}")
+    return PLACE, crop(photo, PLACE, size_px)
+
+
+@pytest.fixture(autouse=True)
+def place(monkeypatch, tmp_path):
+    torch.set_num_threads(1)
+    for name, stands_in in {"faces": toy, "perceptual": None, "identity": None, "aligner": aligner}.items():
+        monkeypatch.setitem(registry.LOADERS, name, lambda it=stands_in: it)
+    monkeypatch.setitem(registry.LOADERS, "encoder", lambda: lambda face: toy.w_mean[None] + 0.1)
+    monkeypatch.setitem(registry.LOADERS, "age-direction", lambda: toy.truth["age"])
+    monkeypatch.chdir(tmp_path)
+    room = torch.linspace(-1, 1, 90).expand(1, 3, 70, 90)
+    face = toy.synthesis(broadcast(toy.mapping(normal(3, 32)), 3))
+    images.write(paste_back(room, face, PLACE), "me.png")
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_photo_is_found_edited_and_put_back(capsys):
+    code, out, bar = run(capsys, "invert", "me.png", "--steps", 20, "--out", "mine.npz", "--picture", "both.png")
+    assert code == 0 and "mine.npz: " in out and " dB" in out and "dvlatent edit --from mine.npz" in out and "left" in bar
+    mine = Inversion.load("mine.npz")
+    assert mine.alignment == PLACE and mine.config["steps"] == 20 and len(mine.history) == 21
+    assert mine.history[-1] < mine.history[0] / 1.2
+    assert Image.open("both.png").size == (2 * 32 + 4, 32)
+    code, out, _ = run(capsys, "edit", "--from", "mine.npz", "--age", "+2", "--paste-back", "me.png", "--out", "older.png")
+    before, after = (images.to_uint8(images.read(name))[0] for name in ("me.png", "older.png"))
+    changed = (before != after).any(axis=-1)
+    assert code == 0 and "age +2" in out and changed[25:35, 35:45].mean() > 0.5
+    changed[11:50, 21:60] = False
+    assert not changed.any()  # the rest of the photo, to the bit
+
+
+def test_edit_without_a_photo_shows_before_and_after(capsys):
+    run(capsys, "invert", "me.png", "--steps", 1, "--out", "mine.npz")
+    code, out, _ = run(capsys, "edit", "--from", "mine.npz", "--age", "-1", "--out", "two.png")
+    ws = Inversion.load("mine.npz").ws
+    by_hand = torch.cat([toy.synthesis(ws), toy.synthesis((-1 * toy.truth["age"])(ws))])
+    assert code == 0 and "mine.npz, age -1; before and after" in out
+    assert torch.equal(images.read("two.png"), images.from_uint8(images.to_uint8(images.grid(by_hand, columns=2))))
+
+
+def test_where_it_begins(capsys):
+    for start, first in (("mean", toy.w_mean), ("encoder", toy.w_mean + 0.1), (None, toy.w_mean + 0.1)):
+        options = () if start is None else ("--start", start)
+        assert run(capsys, "invert", "me.png", "--steps", 0, *options, "--out", "mine.npz")[0] == 0
+        assert torch.allclose(Inversion.load("mine.npz").ws, first, atol=1e-5)
+    run(capsys, "invert", "me.png", "--steps", 5, "--space", "w", "--out", "some.npz")
+    run(capsys, "invert", "me.png", "--steps", 0, "--start", "some.npz", "--out", "mine.npz")
+    assert torch.allclose(Inversion.load("mine.npz").ws, Inversion.load("some.npz").ws, atol=1e-5)
+
+
+def test_seconds_instead_of_steps(capsys):
+    assert run(capsys, "invert", "me.png", "--seconds", 0.3, "--out", "mine.npz")[0] == 0
+    assert Inversion.load("mine.npz").config["seconds"] == 0.3
+
+
+def test_interrupted_it_keeps_what_is_there(capsys, monkeypatch):
+    class Tired(ToyFaces):
+        calls = 0
+
+        def synthesis(self, ws):
+            self.calls += 1
+            if self.calls == 6:
+                raise KeyboardInterrupt
+            return super().synthesis(ws)
+
+    tired = Tired(resolution=32)
+    monkeypatch.setitem(registry.LOADERS, "faces", lambda: tired)
+    code, _, said = run(capsys, "invert", "me.png", "--out", "mine.npz")
+    assert code == 130 and "What 3 steps found is in mine.npz; --start mine.npz goes on from there." in said
+    assert len(Inversion.load("mine.npz").history) == 4
+    monkeypatch.setattr(tired, "calls", 5)
+    code, _, said = run(capsys, "invert", "me.png", "--out", "none.npz")
+    assert code == 130 and "Nothing was written" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("none.jpg", "--out", "mine.npz"), "there is no file none.jpg"),
+        (("text.jpg", "--out", "mine.npz"), "text.jpg is no picture"),
+        (("small.png", "--out", "mine.npz"), "no face"),
+        (("me.png", "--out", "mine.npz", "--face", 2), "no face number 2"),
+        (("me.png", "--out", "mine.png"), "--out mine.png should end in .npz"),
+        (("me.png", "--out", "nowhere/mine.npz"), "folder"),
+        (("me.png", "--out", "mine.npz", "--steps", -1), "-1 steps"),
+        (("me.png", "--out", "mine.npz", "--seconds", 0), "seconds 0"),
+        (("me.png", "--out", "mine.npz", "--start", "here"), "--start here is no place to begin"),
+        (("me.png", "--out", "mine.npz", "--start", "text.npz"), "text.npz is no inversion"),
+        (("me.png", "--out", "mine.npz", "--start", "other.npz"), "invert the photo again"),
+        (("me.png", "--out", "mine.npz", "--picture", "both.txt"), "both.txt"),
+    ],
+)
+def test_invert_refuses_in_one_sentence(capsys, arguments, words):
+    for name in ("text.jpg", "text.npz"):
+        with open(name, "w") as file:
+            file.write("hello")
+    images.write(torch.zeros(1, 3, 20, 20), "small.png")
+    Inversion(torch.zeros(1, 3, 32), torch.zeros(1), "another one").save("other.npz")
+    code, _, said = run(capsys, "invert", *arguments)
+    assert code == 1 and words in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--from", "none.npz", "--age", 1), "none.npz is no inversion"),
+        (("--from", "other.npz", "--age", 1), "invert the photo again"),
+        (("--age", 1, "--paste-back", "me.png"), "--from FILE"),
+        (("--from", "mine.npz", "--age", 1, "--paste-back", "me.png", "--strip"), "no --strip"),
+        (("--from", "mine.npz", "--age", 1, "--paste-back", "small.png"), "20x20 pixels"),
+        (("--from", "loose.npz", "--age", 1, "--paste-back", "me.png"), "does not say where its face lies"),
+        (("--from", "mine.npz"), "no edit was asked for"),
+        (("--from", "mine.npz", "--age", math.nan), "nan"),
+    ],
+)
+def test_edit_from_refuses_in_one_sentence(capsys, arguments, words):
+    images.write(torch.zeros(1, 3, 20, 20), "small.png")
+    Inversion(torch.zeros(1, 3, 32), torch.zeros(1), "another one").save("other.npz")
+    run(capsys, "invert", "me.png", "--steps", 0, "--out", "mine.npz")
+    mine = Inversion.load("mine.npz")
+    Inversion(mine.ws, mine.history, mine.generator).save("loose.npz")
+    code, _, said = run(capsys, "edit", *arguments)
+    assert code == 1 and words in said.lower() + said and "Traceback" not in said
