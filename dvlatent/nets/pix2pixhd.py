@@ -195,7 +195,8 @@ class PlainConv(nn.Module):
         self.stride, self.turned = stride, turned
         self.padding = 1 if turned else kernel // 2
         self.inputs = before * kernel**2 // (stride**2 if turned else 1)  # numbers that one output is a sum of
-        self.weight = nn.Parameter(torch.randn((before, after, kernel, kernel) if turned else (after, before, kernel, kernel)))
+        shape = (before, after, kernel, kernel) if turned else (after, before, kernel, kernel)
+        self.weight = nn.Parameter(torch.randn(shape) * self.inputs**-0.5)  # the size does not matter, but how fast a step turns it
         self.gain = nn.Parameter(torch.full((after,), gain))
         self.bias = nn.Parameter(torch.zeros(after))
 
