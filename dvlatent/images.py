@@ -98,7 +98,7 @@ def to_uint8(image: Image) -> UInt8[np.ndarray, "batch height width 3"]:
     broken = int((~torch.isfinite(image)).sum())
     if broken:
         raise ImageError(f"{broken} of {image.numel()} numbers are NaN or infinite; a picture needs finite ones. Find where they began.")
-    levels = (image.clamp(-1, 1) + 1).mul_(127.5).round_().to(torch.uint8)
+    levels = image.clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)  # in place: a large photo has gigabytes
     return levels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
