@@ -10,8 +10,9 @@ from dvlatent.errors import CheckpointError
 NUMBERS = {  # fields of DistillConfig that may be chosen, and what they are
     "steps": "updates of the student",
     "batch": "pairs in a step",
-    "coarse-steps": "how many of the first steps see small pictures",
+    "coarse-steps": "in how many of the first steps the losses look at small pictures",
     "coarse-px": "how small they are",
+    "critics-from": "steps without critics at first",
     "pixel": "weight of the mean absolute difference of pixels",
     "perceptual": "weight of the perceptual distance",
     "adversarial": "weight of what the critics say",
@@ -21,7 +22,7 @@ NUMBERS = {  # fields of DistillConfig that may be chosen, and what they are
     "critic-rate": "learning rate of the critics",
     "seed": "of everything that is drawn",
 }
-WHOLE = ("steps", "batch", "coarse-steps", "coarse-px", "seed")
+WHOLE = ("steps", "batch", "coarse-steps", "coarse-px", "critics-from", "seed")
 
 
 def add(commands: argparse._SubParsersAction) -> None:

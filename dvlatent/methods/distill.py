@@ -51,8 +51,9 @@ class DistillConfig:
 
     steps: int = 6000  # updates of the student
     batch: int = 8  # pairs in a step, over all processes together
-    coarse_steps: int = 5000  # the first so many steps see small pictures: most of the learning for a quarter of the time
+    coarse_steps: int = 5000  # in the first so many steps, the losses but pixel look at small pictures: a quarter of their time
     coarse_px: int = 128  # and how small they are
+    critics_from: int = 0  # steps without critics at first: until the student roughly knows what to do, they say little
     pixel: float = 10.0  # weight of the mean absolute difference of pixels
     perceptual: float = 5.0  # weight of the perceptual distance
     adversarial: float = 1.0  # weight of what the critics say: least squares (Mao et al. 2017)
@@ -117,19 +118,20 @@ def distill(
     if resume is not None:
         running.load(resume)
     place, mine = next(student.parameters()).device, share(config.batch, accelerator)
-    judged = config.adversarial > 0 or config.features > 0
 
     for index in range(running.index, config.steps):
         running.cool()
         before, after, strength = (part.to(place) for part in pairs.batch(_drawn(len(pairs), config.batch, running.dice)[mine].tolist()))
-        if index < config.coarse_steps and before.shape[-1] > config.coarse_px:
-            before, after = images.resize(before, config.coarse_px), images.resize(after, config.coarse_px)
         if augment is not None:
             numbers = augment.draw(config.batch, running.dice)[mine].to(place)
             before, after = augment(before, numbers), augment(after, numbers)
         with autocast(place, config.bfloat16, accelerator):
             made = student(before, strength)
-        made = made.float()
+        made, judged = made.float(), config.adversarial + config.features > 0 and index >= config.critics_from
+        parts = {"pixel": F.l1_loss(made, after)}
+        person = (made, after)
+        if index < config.coarse_steps and made.shape[-1] > config.coarse_px:
+            before, made, after = (images.resize(picture, config.coarse_px) for picture in (before, made, after))
         critic_told = torch.zeros(())
         if judged:
             critics.requires_grad_(True)
@@ -138,7 +140,6 @@ def distill(
             critic_told = (least_squares(real, 1.0) + least_squares(fake, 0.0)) / 2
             running.learn("critics_adam", critic_told, accelerator)
             critics.requires_grad_(False)
-        parts = {"pixel": F.l1_loss(made, after)}
         if config.perceptual:
             with torch.no_grad():
                 target = perceptual.features(after)
@@ -151,8 +152,8 @@ def distill(
             parts |= {"adversarial": least_squares(seen, 1.0), "features": feature_matching(real, seen)}
         if config.identity:
             with torch.no_grad():
-                who = identity(after)
-            parts["identity"] = (identity(made.clamp(-1, 1)) - who).norm(dim=1).mean()
+                who = identity(person[1])
+            parts["identity"] = (identity(person[0].clamp(-1, 1)) - who).norm(dim=1).mean()
         loss = sum(getattr(config, name) * part for name, part in parts.items())
         running.learn("student_adam", loss, accelerator)
         running.index = index + 1

@@ -26,7 +26,6 @@ LICENCE = "research and teaching only, as the generator that taught it"
 SAVE_EVERY = 50  # steps
 CRITIC_WIDTH = 16
 HELD = 100  # pairs that the filter never sees: the first ones
-SIZES = ("width", "downs", "blocks", "reach", "dial")  # of a student, in its file
 
 
 def ship_filter(folder: Path, out: Path, *, held: int = HELD, **chosen: Any) -> None:
@@ -71,9 +70,9 @@ def held_out(pairs: Pairs, held: int) -> tuple[Some, Some]:
 
 def save_filter(out: Path, student: Student, about: Mapping[str, Any]) -> None:
     """Write a filter in half precision with what is known about it."""
-    sizes = {size: getattr(student, size) for size in SIZES}
     direction = about.get("made_as", {}).get("direction", {}).get("name")
-    told = {"kind": "filter", **sizes, "direction": direction, "strengths": [-student.reach, student.reach], "size_px": 256, **about}
+    reach = student.reach
+    told = {"kind": "filter", **student.sizes, "direction": direction, "strengths": [-reach, reach], "size_px": 256, **about}
     tensors = {name: value.half() if value.is_floating_point() else value for name, value in student.state_dict().items()}
     format.save(out, tensors, {**told, "licence": LICENCE})
 
