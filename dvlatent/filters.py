@@ -145,7 +145,7 @@ def _edited(photo: Photo, alignment: Alignment, steps: Sequence[tuple[Filter, fl
 def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None) -> Path:
     """Write the network of a filter as ONNX: `image` [batch, 3, height, width] in [-1, 1] and `strength` [batch] -> `edited`.
 
-    Sides may be any multiple of 8. Run it with ONNX Runtime, in a browser or on a phone. The file appears whole or not at all.
+    Sides may be any multiple of 16. Run it with ONNX Runtime, in a browser or on a phone. The file appears whole or not at all.
     """
     import warnings
 
@@ -157,7 +157,7 @@ def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = 
     free = {0: "batch", 2: "height", 3: "width"}
     axes = {"image": free, "strength": {0: "batch"}, "edited": free}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sizes that become constants: those are the ones that multiples of 8 do not need
+        warnings.simplefilter("ignore")  # of sizes that become constants: those are the ones that multiples of 16 do not need
         example = (torch.zeros(1, 3, size, size), torch.ones(1))
         torch.onnx.export(one.network, example, str(part), dynamo=False, dynamic_axes=axes, opset_version=17, **names)
     part.replace(out)

@@ -13,7 +13,7 @@ from dvlatent.errors import CheckpointError, ImageError, NoFace, ShapeError
 from dvlatent.filters import Filter, add, apply_to_photo, export_onnx
 from dvlatent.nets.pix2pixhd import Student
 
-SIZES = {"width": 4, "downs": 2, "blocks": 1, "reach": 2.0, "dial": 4}
+SIZES = {"width": 4, "downs": 3, "blocks": 1, "reach": 2.0, "dial": 4}
 
 
 def student(seed=0):

@@ -4,8 +4,8 @@ Networks with instance norm can only say "very much" by one huge activation, and
 describe it on StyleGAN). An edit changes a region; a blob is a round spot, there after and not before, while the ring around it hardly
 changed. That is what is looked for.
 
-Measured on 160 pairs of the age edit at psi 1: it finds 84 % of planted spots (height 1.0 to 1.6, radius 3 to 11 px of 256, anywhere, on top of
-the edit) and calls a spot in 2.5 % of the pairs themselves, mostly earrings and once a real red spot of the generator.
+Measured on 160 pairs of the age edit at psi 1: it finds 84 % of planted spots (height 1.0 to 1.6, radius 3 to 11 px of 256, anywhere on
+the edited picture) and calls a spot in 2.5 % of the pairs themselves: earrings, and once a red spot that the generator made.
 """
 
 from __future__ import annotations
