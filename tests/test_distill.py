@@ -1,0 +1,265 @@
+"""Distillation: its losses by hand, its loop against one written out, after a stop, in two processes, and what it must never do."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from distill_tiny import Blurred, Tiny, nets
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
+from dvlatent.methods.distill import DistillConfig, Some, distill, feature_matching, least_squares, stacked, trial_scores
+from dvlatent.methods.photos import TRIALS, PhotoWarp, jpeg
+from dvlatent.nets.pix2pixhd import Student
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = DistillConfig(steps=6, batch=4, coarse_steps=0, look_every=0, cooldown=0.0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights(*nets):
+    return torch.cat([value.detach().flatten().clone() for net in nets for value in net.state_dict().values()])
+
+
+def run(config=SMALL, pairs=None, seed=0, **more):
+    return list(distill(*nets(seed), pairs or Tiny(), Blurred(), config, **more))
+
+
+def test_losses_are_what_the_papers_say():
+    """Two critics of two layers, numbers small enough for a head."""
+    real = [[torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5]])], [torch.tensor([[0.0]]), torch.tensor([[2.0]])]]
+    made = [[torch.tensor([[2.0, 4.0]]), torch.tensor([[0.0]])], [torch.tensor([[4.0]]), torch.tensor([[-1.0]])]]
+    assert float(least_squares(real, 1.0)) == 0.25 + 1.0  # mean over patches, summed over critics
+    assert float(least_squares(made, 0.0)) == 0.0 + 1.0
+    assert float(feature_matching(real, made)) == (1.5 + 4.0) / 2  # verdicts play no part
+
+
+def test_the_first_step_is_the_one_that_one_would_write_by_hand():
+    config, pairs = replace(SMALL, steps=1, pixel=3.0, perceptual=7.0, adversarial=0.5, features=2.0), Tiny()
+    student, critics = nets()
+    chosen = torch.randint(20, (4,), generator=torch.Generator().manual_seed(config.seed)).tolist()
+    before, after, strength = pairs.batch(chosen)
+    made = student(before, strength)
+    real, fake = critics(stacked(before, after, strength)), critics(stacked(before, made.detach(), strength))
+    critic_loss = sum((r[-1] - 1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)) / 2
+    adam = torch.optim.Adam(critics.parameters(), config.critic_rate, (0.5, 0.99))
+    critic_loss.backward()
+    adam.step()
+    seen, wanted = critics(stacked(before, made, strength)), critics(stacked(before, after, strength))
+    parts = {
+        "pixel": (made - after).abs().mean(),
+        "perceptual": (F.avg_pool2d(made, 4) - F.avg_pool2d(after, 4)).square().mean(),
+        "adversarial": sum((one[-1] - 1).square().mean() for one in seen),
+        "features": sum((a - b).abs().mean() for s, w in zip(seen, wanted, strict=True) for a, b in zip(s[:-1], w[:-1], strict=True)) / 6,
+    }
+    loss = 3 * parts["pixel"] + 7 * parts["perceptual"] + 0.5 * parts["adversarial"] + 2 * parts["features"]
+    adam = torch.optim.Adam(student.parameters(), config.rate, (0.5, 0.99))
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+    (step,) = run(config)
+    assert step.parts == pytest.approx({name: part.item() for name, part in parts.items()}, rel=1e-5)
+    assert (step.loss, step.critic_loss) == pytest.approx((loss.item(), critic_loss.item()), rel=1e-5)
+    assert_close(weights(step.student, step.critics), weights(student, critics))
+
+
+def test_a_weight_of_zero_leaves_its_loss_and_its_work_out():
+    critics = weights(nets()[1])
+    plain = run(replace(SMALL, steps=2, perceptual=0.0, adversarial=0.0, features=0.0))[-1]
+    assert set(plain.parts) == {"pixel"} and plain.critic_loss == 0
+    assert torch.equal(weights(plain.critics), critics)  # never touched
+    *_, step = distill(*nets(), Tiny(), None, replace(SMALL, steps=2, perceptual=0.0))
+    assert set(step.parts) == {"pixel", "adversarial", "features"}
+    told = [tuple(step.parts) for step in run(replace(SMALL, steps=3, critics_from=2))]
+    assert told == [("pixel", "perceptual")] * 2 + [("pixel", "perceptual", "adversarial", "features")]
+
+
+def test_identity_is_the_distance_between_persons():
+    def who(image):
+        return image.mean(dim=(2, 3))
+
+    (step,) = run(replace(SMALL, steps=1, identity=1.0, rate=0.0), identity=who)
+    before, after, strength = Tiny().batch(torch.randint(20, (4,), generator=torch.Generator().manual_seed(0)).tolist())
+    with torch.no_grad():
+        by_hand = (who(step.student(before, strength)) - who(after)).norm(dim=1).mean().item()
+    assert step.parts["identity"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_coarse_steps_look_at_small_pictures_and_the_student_never_does():
+    sizes = []
+
+    class Watching(Blurred):
+        def features(self, image):
+            sizes.append(image.shape[-1])
+            return super().features(image)
+
+    student, critics = nets()
+    student.stem.register_forward_hook(lambda layer, given, made: sizes.append(("student", 4 * given[0].shape[-1])))
+    config = replace(SMALL, steps=2, coarse_steps=1, coarse_px=16, adversarial=0.0, features=0.0)
+    list(distill(student, critics, Tiny(), Watching(), config))
+    assert sizes == [("student", 32), 16, 16, ("student", 32), 32, 32]
+
+
+def test_two_pairs_are_learned_by_heart():
+    steps = run(DistillConfig(steps=60, batch=2, coarse_steps=0, adversarial=0.1, features=1.0, rate=3e-3), Some(Tiny(), [0, 2]))
+    first, last = (sum(step.parts["pixel"] for step in some) for some in (steps[:5], steps[-5:]))
+    assert last < first / 3
+    before, after, strength = Tiny().batch([0, 2])
+    with torch.no_grad():
+        assert (steps[-1].average(before, strength) - after).abs().mean() < (before - after).abs().mean() / 2
+
+
+def test_a_stop_changes_no_bit(tmp_path):
+    """Two processes' worth of weights, averages, Adams and dice: with a cooldown, an augmentation and critics that join late."""
+    config, more = replace(SMALL, cooldown=0.5, critics_from=1), {"augment": PhotoWarp()}
+    whole = run(config, **more)
+    stopped = distill(*nets(), Tiny(), Blurred(), config, **more)
+    for step in stopped:
+        if step.index == 3:
+            step.save(tmp_path / "run.safetensors")
+            break
+    on = run(config, seed=5, resume=tmp_path / "run.safetensors", **more)
+    assert [step.index for step in on] == [4, 5] and [step.loss for step in on] == [step.loss for step in whole[4:]]
+    mine, its = whole[-1], on[-1]
+    assert torch.equal(weights(mine.student, mine.average, mine.critics), weights(its.student, its.average, its.critics))
+    with pytest.raises(CheckpointError, match="Only `steps` may differ"):
+        run(replace(config, rate=1.0), resume=tmp_path / "run.safetensors")
+    with pytest.raises(CheckpointError, match="the end is fixed"):
+        run(replace(config, steps=50), resume=tmp_path / "run.safetensors")
+
+
+TWO = """
+import json, sys
+sys.path.insert(0, sys.argv[2])
+import torch
+from accelerate import Accelerator
+from distill_tiny import Blurred, Tiny, nets
+from dvlatent.methods.distill import DistillConfig, distill
+from dvlatent.methods.photos import PhotoWarp
+torch.set_num_threads(1)
+accelerator = Accelerator(cpu=True)
+config = DistillConfig(steps=4, batch=4, coarse_steps=2, coarse_px=16, look_every=0)
+steps = list(distill(*nets(), Tiny(), Blurred(), config, augment=PhotoWarp(), accelerator=accelerator))
+told = [[s.loss, s.critic_loss, *s.parts.values()] for s in steps]
+# not the critics': the biases before an instance norm do nothing, so their gradients are rounding errors, which Adam makes large
+total = [float(w.detach().double().abs().sum()) for net in (steps[-1].student, steps[-1].average) for w in net.parameters()]
+if accelerator.is_main_process:
+    open(sys.argv[1], "w").write(json.dumps([accelerator.num_processes, told, total]))
+"""
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """Over gloo, on the CPU: the same losses and weights as one process with the same global batch."""
+    script, results = tmp_path / "two.py", {}
+    script.write_text(TWO)
+    for count in (1, 2):
+        many = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if count == 2 else []
+        launch = [sys.executable, *many, str(script), str(tmp_path / f"{count}.json"), str(Path(__file__).parent)]
+        here = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(launch, env=here, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results[count] = json.loads((tmp_path / f"{count}.json").read_text())
+    (one, told_one, total_one), (two, told_two, total_two) = results[1], results[2]
+    assert (one, two) == (1, 2)
+    assert_close(torch.tensor(told_one), torch.tensor(told_two), rtol=1e-3, atol=1e-4)
+    assert_close(torch.tensor(total_one), torch.tensor(total_two), rtol=1e-3, atol=1e-4)
+
+
+def test_mixed_precision_comes_near_the_full_one():
+    full, half = (run(replace(SMALL, steps=3, bfloat16=kind))[-1] for kind in (False, True))
+    assert half.parts == pytest.approx(full.parts, rel=0.05)
+    assert half.parts != full.parts
+    assert all(weight.dtype == torch.float32 for weight in half.student.parameters())
+
+
+def test_broken_numbers_stop_the_run():
+    pairs = Tiny()
+    pairs.after[:] = float("nan")
+    with pytest.raises(TrainingDiverged, match="broke at step 0"):
+        run(pairs=pairs)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"steps": 0}, "cannot be trained on"),
+        ({"pixel": -1.0}, "weight of pixel"),
+        ({"pixel": 0.0, "perceptual": 0.0, "adversarial": 0.0, "features": 0.0}, "nothing to learn"),
+        ({"identity": 1.0}, "pass identity="),
+    ],
+)
+def test_refuses_in_words(change, words):
+    with pytest.raises(ShapeError, match=words):
+        run(replace(SMALL, **change))
+
+
+def test_looks_come_on_a_fixed_schedule_and_show_unseen_pairs():
+    steps = run(replace(SMALL, look_every=3), unseen=Some(Tiny(), [3, 4]))
+    assert [step.look is not None for step in steps] == [False, False, True] * 2
+    look = steps[2].look
+    assert look.shape == (1, 3, 2 * 32 + 4, 3 * 32 + 8)  # two rows of before, student, teacher
+    assert_close(look[0, :, :32, :32], Tiny().before[3])
+    assert_close(look[0, :, 36:, 72:], Tiny().after[4])
+
+
+def test_trials_know_nothing_done_from_all_done():
+    pairs = Some(Tiny(), [1, 2, 5])
+
+    class Nothing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, image, strength):
+            return image
+
+    scores = trial_scores(Nothing(), pairs, Blurred())
+    assert set(scores) == set(TRIALS) and all(told["left"] == 1 for told in scores.values())
+
+    class All(Nothing):
+        def forward(self, image, strength):
+            return (image + strength.view(-1, 1, 1, 1) * (Tiny().after - Tiny().before)[:1] / Tiny().strength[0]).clamp(-1, 1)
+
+    told = trial_scores(All(), pairs, Blurred())
+    assert told["as drawn"]["left"] < 1e-3 and told["as drawn"]["psnr_db"] > 60
+    assert told["shifted 10 %"]["left"] > 0.05  # this one always paints the same corner
+
+
+def test_both_pictures_of_a_pair_are_changed_alike():
+    warp, dice = PhotoWarp(cover=0.5, soften=0.5), torch.Generator().manual_seed(0)
+    image = torch.rand(16, 3, 32, 32, generator=dice) * 2 - 1
+    numbers = warp.draw(16, dice)
+    changed = warp(image, numbers)
+    assert torch.equal(changed, warp(image.clone(), numbers)) and changed.abs().max() <= 1
+    assert (changed != image).flatten(1).any(1).float().mean() > 0.7
+    assert_close(warp(image[4:9], numbers[4:9]), changed[4:9])  # a picture's change is its own: processes may share a batch
+    still = PhotoWarp(share=0.0, cover=0.0, soften=0.0)(image, numbers)
+    assert all(torch.equal(a, b) or torch.equal(a, b.flip(2)) for a, b in zip(still, image, strict=True))
+
+
+def test_trials_do_what_their_names_say():
+    image = Tiny(side=64).before[:2]
+    shifted, turned, dark, covered = (TRIALS[name](image) for name in ("shifted 10 %", "turned 15 degrees", "darkened", "occluded"))
+    assert torch.equal(shifted[..., 6:, 6:], image[..., :-6, :-6])
+    assert_close(turned[..., 31:33, 31:33].mean(), image[..., 31:33, 31:33].mean(), atol=0.01, rtol=0)
+    assert_close((dark + 1) / 2, 0.4 * (image + 1) / 2)
+    assert 0.1 < (covered != image).float().mean() < 0.2
+    assert 20 < float(-10 * torch.log10(((jpeg(image) - image) / 2).square().mean())) < 50
+
+
+def test_a_student_learns_from_pairs_of_any_size_that_its_own_default_takes():
+    student = Student()
+    assert student.sizes == {"width": 16, "downs": 4, "blocks": 6, "reach": 2.0, "dial": 32}
