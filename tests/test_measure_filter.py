@@ -1,0 +1,79 @@
+"""Teacher and student with the same measures: the teacher's numbers are those of `effects`, and a do-nothing filter scores nothing."""
+
+import numpy as np
+import pytest
+import torch
+from pairs_toy import Looks, who
+from torch.testing import assert_close
+
+from dvlatent.errors import ShapeError
+from dvlatent.methods.effects import Effects, effects
+from dvlatent.methods.measure_filter import TEACHER, Count, rises, seconds_a_photo, side_by_side
+from dvlatent.nets.toy import ToyFaces
+
+AMOUNTS = (-2.0, -1.0, 1.0, 2.0)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return ToyFaces(resolution=128)
+
+
+def brighter(picture, amount):
+    return picture + 0.05 * amount * (1 - picture.abs())
+
+
+def spotted(picture, amount):
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    return picture - 2 * torch.exp(-0.5 * ((x - 20) ** 2 + (y - 20) ** 2) / 9)
+
+
+def test_the_teacher_is_measured_as_ever(toy):
+    direction = toy.truth["skin tone"]
+    found = side_by_side(toy, direction, {"nothing": lambda picture, _: picture}, AMOUNTS, range(10), Looks(), who)
+    plain = effects(toy, direction, AMOUNTS, range(10), Looks(), who)
+    for name in ("before", "after", "identity"):
+        assert_close(getattr(found[TEACHER], name), getattr(plain, name), atol=2e-3, rtol=0)  # pictures are rounded to bytes here
+    assert found[TEACHER].amounts == AMOUNTS and found["nothing"].seeds == tuple(range(10))
+    assert float(found["nothing"].change("red").abs().max()) == 0 and float(found["nothing"].identity.max()) == 0
+    assert rises(found["nothing"], "red").value == 0
+
+
+def test_a_dial_rises_if_it_does(toy):
+    found = side_by_side(toy, toy.truth["age"], {"brighter": brighter, "darker": lambda p, a: brighter(p, -a)}, AMOUNTS, range(9), Looks())
+    assert rises(found["brighter"], "red").value == 1 and rises(found["darker"], "red").value == 0
+    assert found["brighter"].identity is None
+
+
+@pytest.mark.parametrize(("slack", "share"), [(0.0, 1 / 3), (0.2, 2 / 3)])
+def test_rising_counts_the_unedited_face_and_sorts_the_amounts(slack, share):
+    after = torch.tensor([[2.0, 2.0, 2.0], [-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])[..., None]  # amounts 2, -1, 1
+    before = torch.tensor([[0.0], [1.1], [3.0]])  # between -1 and 1: it fits, it is a bit too high, it is much too high
+    measured = Effects((2.0, -1.0, 1.0), ("age",), (0, 1, 2), before, after, None)
+    assert rises(measured, "age", slack).value == pytest.approx(share)
+
+
+def test_what_is_shown_is_counted(toy):
+    class Shade:
+        def __call__(self, picture):
+            return picture.mean(dim=(2, 3)).numpy()
+
+    count = Count(Shade(), [1.0])
+    side_by_side(toy, toy.truth["smile"], {"spotted": spotted, "clean": brighter}, AMOUNTS, range(10), Looks(), look=count)
+    assert count.pictures == {TEACHER: 10, "spotted": 10, "clean": 10} and count.cloud("clean").shape == (10, 3)
+    assert len(count.spotted["spotted"]) >= 9 and not count.spotted["clean"] and not count.spotted[TEACHER]
+    amount, before, after = count.spotted["spotted"][0]
+    assert amount == 1.0 and before.shape == after.shape == (1, 3, 128, 128) and not torch.equal(before, after)
+
+
+def test_nothing_to_measure_is_refused(toy):
+    wrong = (({TEACHER: brighter}, AMOUNTS, [1], "of their own"), ({}, (), [1], "give amounts"), ({}, (1,), [], "no faces"))
+    for filters, amounts, seeds, words in wrong:
+        with pytest.raises(ShapeError, match=words):
+            side_by_side(toy, toy.truth["age"], filters, amounts, seeds, Looks())
+
+
+def test_times_are_medians():
+    ticks = []
+    assert seconds_a_photo(lambda: ticks.append(1), 5) >= 0 and len(ticks) == 6
+    assert np.isfinite(seconds_a_photo(lambda: None, 3))
