@@ -80,7 +80,7 @@ class ImagePool:
     def swap(self, pictures: Tensor, numbers: Tensor) -> Tensor:
         """Put in and take out: [batch, ...], and two dice from 0 to 1 for each, [batch, 2] -> as many pictures."""
         if not self.size:
-            return pictures
+            return pictures.detach()
         if len(self.kept) and self.kept.shape[1:] != pictures.shape[1:]:
             self.kept = torch.empty(0)  # the pictures have grown: what is kept is of no use
         given = []

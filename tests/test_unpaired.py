@@ -1,0 +1,177 @@
+"""CycleGAN: the law of its pool, its losses by hand, its loop after a stop, and that it learns without pairs."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from dvlatent.checkpoints import format
+from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
+from dvlatent.methods import ship_cyclegan
+from dvlatent.methods.unpaired import ImagePool, UnpairedConfig, unpaired
+from dvlatent.nets.cyclegan import CycleGAN
+
+SMALL = UnpairedConfig(steps=5, batch=2, coarse_steps=0, cooldown=0.0, pool=3)
+
+
+class Greys:
+    """Pictures of one brightness, a little noisy."""
+
+    def __init__(self, level, count=10, side=32):
+        self.pictures = level + 0.1 * torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(int(10 * level) + 50))
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def batch(self, indices):
+        return self.pictures[list(indices)]
+
+
+DARK, LIGHT = Greys(-0.5), Greys(0.5)
+
+
+def net(seed=0):
+    torch.manual_seed(seed)
+    return CycleGAN(width=4, blocks=1, critic_width=4, downs=1)
+
+
+def weights(net):
+    return torch.cat([value.detach().flatten().clone() for value in net.state_dict().values()])
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def numbered(*numbers):
+    return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1, 1)
+
+
+def test_the_pool_gives_back_what_comes_until_it_is_full():
+    pool = ImagePool(3)
+    for first in (0, 2):
+        came = numbered(first, first + 1)
+        assert torch.equal(pool.swap(came, torch.zeros(2, 2))[: 3 - first], came[: 3 - first])
+    assert len(pool.kept) == 3
+
+
+def test_a_full_pool_returns_the_new_or_swaps_it_for_an_old_one():
+    pool = ImagePool(3)
+    pool.swap(numbered(10, 11, 12), torch.zeros(3, 2))
+    assert pool.swap(numbered(20), torch.tensor([[0.7, 0.4]])).item() == 20 and pool.kept.flatten().tolist() == [10, 11, 12]
+    assert pool.swap(numbered(21), torch.tensor([[0.2, 0.4]])).item() == 11 and pool.kept.flatten().tolist() == [10, 21, 12]
+
+
+def test_the_pool_law():
+    """Of many pictures half come back at once; the others wait for twice as many further ones, on average, as the pool has places."""
+    pool, dice, waits = ImagePool(50), torch.Generator().manual_seed(0), []
+    for number in range(6000):
+        back = int(pool.swap(numbered(number), torch.rand(1, 2, generator=dice)).item())
+        if number >= 1000:
+            waits.append(number - back)
+    waits = torch.tensor(waits, dtype=torch.float64)
+    assert abs((waits == 0).double().mean() - 0.5) < 0.03
+    assert abs(waits[waits > 0].mean() / (2 * pool.size) - 1) < 0.1  # each further picture takes a given place with probability 1/100
+
+
+def test_no_pool_and_pictures_that_grew():
+    assert torch.equal(ImagePool(0).swap(numbered(1, 2), torch.zeros(2, 2)), numbered(1, 2))
+    pool = ImagePool(2)
+    pool.swap(torch.zeros(2, 3, 8, 8), torch.zeros(2, 2))
+    grown = torch.ones(1, 3, 16, 16)
+    assert torch.equal(pool.swap(grown, torch.zeros(1, 2)), grown) and len(pool.kept) == 1
+
+
+def test_the_first_step_is_the_papers():
+    """Zhu et al. 2017, equations 1 to 3 with squares instead of logarithms, and the identity loss of section 5.2."""
+    (step,) = unpaired(net(), DARK, LIGHT, replace(SMALL, steps=1, pool=0))
+    mine, dice = net(), torch.Generator().manual_seed(SMALL.seed)
+
+    def drawn(pictures):
+        chosen = torch.randint(10, (2,), generator=dice).tolist()
+        mirrored = torch.rand(2, generator=dice) < 0.5
+        return torch.stack([one.flip(2) if turn else one for one, turn in zip(pictures.batch(chosen), mirrored, strict=True)])
+
+    a, b = drawn(DARK), drawn(LIGHT)
+    fake_b, fake_a = mine.there(a), mine.back(b)
+    adversarial = (mine.critic_b(fake_b)[-1] - 1).square().mean() + (mine.critic_a(fake_a)[-1] - 1).square().mean()
+    cycle = F.l1_loss(mine.back(fake_b), a) + F.l1_loss(mine.there(fake_a), b)
+    same = F.l1_loss(mine.there(b), b) + F.l1_loss(mine.back(a), a)
+    loss = adversarial + 10 * cycle + 5 * same
+    critics = [(mine.critic_a, a, fake_a), (mine.critic_b, b, fake_b)]
+    told = sum(((c(real)[-1] - 1).square().mean() + c(fake.detach())[-1].square().mean()) / 2 for c, real, fake in critics)
+    assert step.parts == pytest.approx({"adversarial": adversarial.item(), "cycle": cycle.item(), "same": same.item()}, rel=1e-4)
+    assert (step.loss, step.critic_loss) == pytest.approx((loss.item(), told.item()), rel=1e-4)
+    adam = torch.optim.Adam(mine.generators(), SMALL.rate, (0.5, 0.999))
+    adam.zero_grad()
+    loss.backward()
+    adam.step()
+    assert_close(step.net.there[1].weight, mine.there[1].weight)
+
+
+def test_a_stop_changes_no_bit(tmp_path):
+    config = replace(SMALL, steps=6, cooldown=0.5)
+    *_, whole = unpaired(net(), DARK, LIGHT, config)
+    for step in unpaired(net(), DARK, LIGHT, config):
+        if step.index == 3:  # the pool is full by then
+            step.save(tmp_path / "run.safetensors")
+            break
+    *_, on = unpaired(net(5), DARK, LIGHT, config, resume=tmp_path / "run.safetensors")
+    assert on.loss == whole.loss
+    assert torch.equal(weights(on.net), weights(whole.net)) and torch.equal(weights(on.average), weights(whole.average))
+    with pytest.raises(CheckpointError, match="Only `steps` may differ"):
+        next(unpaired(net(), DARK, LIGHT, replace(config, cycle=1.0), resume=tmp_path / "run.safetensors"))
+
+
+def test_it_finds_the_way_there_and_back_without_pairs():
+    """Dark pictures here, light ones there: dark becomes lighter, and comes back."""
+    config = UnpairedConfig(steps=70, batch=1, coarse_steps=0, rate=2e-3, cooldown=0.5, ema_images=50)
+    steps = list(unpaired(net(), DARK, LIGHT, config))
+    assert sum(step.parts["cycle"] for step in steps[-10:]) < 0.5 * sum(step.parts["cycle"] for step in steps[:10])
+    with torch.no_grad():
+        there = steps[-1].average(DARK.pictures)
+    assert there.mean() > 0
+
+
+def test_refuses_in_words():
+    with pytest.raises(ShapeError, match="cannot be trained on"):
+        next(unpaired(net(), DARK, Greys(0.5, count=0), SMALL))
+    broken = Greys(0.5)
+    broken.pictures[:] = float("nan")
+    with pytest.raises(TrainingDiverged, match="broke at step 0"):
+        next(unpaired(net(), DARK, broken, SMALL))
+
+
+def test_both_generators_come_back_from_a_file(tmp_path):
+    made = CycleGAN(**{**ship_cyclegan.SIZES, "width": 4, "critic_width": 4}).eval()
+    tensors = {name: value.half() for name, value in made.state_dict().items() if not name.startswith("critic")}
+    format.save(tmp_path / "c.safetensors", tensors, {"kind": "cyclegan", **ship_cyclegan.SIZES, "width": 4, "critic_width": 4})
+    read, image = ship_cyclegan.read_cyclegan(tmp_path / "c.safetensors"), torch.rand(1, 3, 32, 32)
+    assert_close(read(image, torch.ones(1)), made(image, torch.ones(1)), atol=1e-2, rtol=0)
+
+
+def test_kinds_are_drawn_once_and_kept(tmp_path):
+    drawn = []
+
+    class Stub:
+        z_dim, num_layers, w_mean = 512, 16, torch.zeros(512)
+
+        def mapping(self, z):
+            return z
+
+        def preview(self, ws):
+            drawn.append(len(ws))
+            return torch.zeros(1, 3, 256, 256)
+
+    faces = ship_cyclegan.draw_kind(Stub(), tmp_path, "old", 2)
+    assert len(faces) == 2 and faces.batch([0, 1]).shape == (2, 3, 256, 256) and drawn == [1, 1]
+    ship_cyclegan.draw_kind(Stub(), tmp_path, "old", 2)
+    assert drawn == [1, 1]
+    with pytest.raises(ShapeError, match="the survey has"):
+        ship_cyclegan.draw_kind(Stub(), tmp_path, "old", 50_000)
