@@ -43,7 +43,8 @@ def ship_filter(folder: Path, out: Path, *, held: int = HELD, **chosen: Any) -> 
     perceptual, first = load("perceptual").to(place), accelerator is None or accelerator.is_main_process
     identity = load("identity").to(place) if config.identity else None
     kept = out.with_suffix(".run.safetensors")
-    about = {"pairs": len(pairs) // 2, "held": held, "made_as": pairs.pairs.about, "config": vars(config)}
+    about = {"pairs": len(pairs) // 2, "held": held, "size_px": unseen.batch([0])[0].shape[-1], "made_as": pairs.pairs.about}
+    about["config"] = vars(config)
     about["command"] = spelled(folder, out, chosen, held)
     steps = distill(
         student, critics, pairs, perceptual, config, augment=PhotoWarp(), identity=identity, unseen=unseen if first else None,
@@ -72,7 +73,7 @@ def save_filter(out: Path, student: Student, about: Mapping[str, Any]) -> None:
     """Write a filter in half precision with what is known about it."""
     direction = about.get("made_as", {}).get("direction", {}).get("name")
     reach = student.reach
-    told = {"kind": "filter", **student.sizes, "direction": direction, "strengths": [-reach, reach], "size_px": 256, **about}
+    told = {"kind": "filter", **student.sizes, "direction": direction, "strengths": [-reach, reach], **about}
     tensors = {name: value.half() if value.is_floating_point() else value for name, value in student.state_dict().items()}
     format.save(out, tensors, {**told, "licence": LICENCE})
 
