@@ -48,7 +48,8 @@ def ship_cyclegan(out: Path, pool: Path, faces: int = 1000, **chosen: Any) -> No
 
     The run is kept beside `out` every 50 steps and the faces in `pool`: the same command goes on. `chosen` are fields of UnpairedConfig.
     """
-    config = UnpairedConfig(**{"batch": 4, "bfloat16": True, **chosen})
+    steps = chosen.get("steps", UnpairedConfig.steps)
+    config = UnpairedConfig(**{"bfloat16": True, "coarse_steps": steps * 7 // 8, **chosen})
     generator = load("faces")
     young, old = (draw_kind(generator, pool, kind, faces) for kind in AGES)
     torch.manual_seed(config.seed)
