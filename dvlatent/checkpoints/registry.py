@@ -128,7 +128,7 @@ def _encoder() -> Any:
 
     tensors, description = format.load(WEIGHTS / "encoder.safetensors", "encoder")
     eyes = close_up()
-    encoder = Encoder(eyes, width=description["width"], hidden=description["hidden"])
+    encoder = Encoder(eyes, description["hidden"])
     theirs = {f"close_up.{name}": tensor for name, tensor in eyes.state_dict().items()}
     format.load_weights(encoder, tensors | theirs, "encoder.safetensors")
     return encoder.eval().requires_grad_(False)
@@ -191,6 +191,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "identity": _identity,
     "aligner": _aligner,
     "judge": _judge,
+    "encoder": _encoder,
     "digit-classifier": _digit_classifier,
     "perceptual": _perceptual,
 }

@@ -23,7 +23,7 @@ from dvlatent.errors import CheckpointError
 from dvlatent.latents import broadcast, truncate
 from dvlatent.nets.judge import BIN_YEARS, SIZE_PX, Judge
 from dvlatent.rng import normal
-from dvlatent.types import Generator, Image, Predictor
+from dvlatent.types import Generator, Image, Predictor, Ws
 
 LEARNT = ("age", "male", "smile")  # columns of the labels; glasses come from `glasses_labels`
 
@@ -92,17 +92,22 @@ def label_pool(
     if missing := [name for name in LEARNT if name not in columns]:
         raise CheckpointError(f"no predictor gives {', '.join(missing)}; {', '.join(LEARNT)} are needed. Add one that does.")
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = _array(folder / "pictures.npy", (config.faces, SIZE_PX, SIZE_PX, 3), np.uint8)
-    labels = _array(folder / "labels.npy", (config.faces, len(LEARNT)), np.float32)
+    pictures = array_on_disk(folder / "pictures.npy", (config.faces, SIZE_PX, SIZE_PX, 3), np.uint8)
+    labels = array_on_disk(folder / "labels.npy", (config.faces, len(LEARNT)), np.float32)
     draw = generator.synthesis if full else getattr(generator, "preview", generator.synthesis)
     for face in range(config.faces):
         if not pictures[face].any():
-            w = truncate(generator.mapping(normal(config.first_seed + face, generator.z_dim)), toward=generator.w_mean, psi=config.psi)
-            picture = images.from_uint8(images.to_uint8(draw(broadcast(w, generator.num_layers))))  # as a file would hold it
+            picture = natural(generator, draw, config.first_seed + face, config.psi)
             scores = [predictor(picture)[0] for predictor in predictors]
             labels[face] = [float(scores[which][column]) for which, column in (columns[name] for name in LEARNT)]
             pictures[face] = small(picture)[0]
         yield LabelPool(pictures, labels, face + 1)
+
+
+def natural(generator: Generator, draw: Callable[[Ws], Image], seed: int, psi: float) -> Image:
+    """The face of a seed as a file would hold it, rounded to bytes: [1, 3, size, size]."""
+    w = truncate(generator.mapping(normal(seed, generator.z_dim)), toward=generator.w_mean, psi=psi)
+    return images.from_uint8(images.to_uint8(draw(broadcast(w, generator.num_layers))))
 
 
 def small(image: Image) -> np.ndarray:
@@ -176,12 +181,13 @@ def _loss(judge: Judge, pictures: Image, labels: Tensor, wearing: int, chosen: i
     return loss, float(off.detach().abs().mean())
 
 
-def disturb(image: Image, dice: torch.Generator) -> Image:
+def disturb(image: Image, dice: torch.Generator, strength: float = 1.0, mirrored: bool = True) -> Image:
     """The same faces as another camera, crop and file might show them: [batch, 3, size, size] -> the same shape.
 
-    Mirrored, shifted, scaled and turned a little; other light and colour; softer or sharper; grain; blocks as JPEG leaves them.
+    Mirrored (or not), shifted, scaled and turned a little; other light and colour (both times `strength`); softer or sharper; grain;
+    blocks as JPEG leaves them.
     """
-    count = len(image)
+    count, much = len(image), strength
 
     def spread(*shape: int) -> Tensor:
         return torch.randn(count, *shape, generator=dice)
@@ -189,9 +195,10 @@ def disturb(image: Image, dice: torch.Generator) -> Image:
     def some(share: float) -> Tensor:
         return (torch.rand(count, generator=dice) < share).nonzero()[:, 0]
 
-    image = image * (1 + 0.15 * spread(1, 1, 1)) + 0.08 * spread(3, 1, 1) + 0.12 * spread(1, 1, 1)  # contrast, tint, brightness
+    image = image * (1 + much * 0.15 * spread(1, 1, 1)) + much * 0.08 * spread(3, 1, 1)  # contrast, tint
+    image = image + much * 0.12 * spread(1, 1, 1)  # brightness
     grey = image.mean(1, keepdim=True)
-    image = grey + (1 + 0.25 * spread(1, 1, 1)).clamp(0, 2) * (image - grey)  # saturation
+    image = grey + (1 + much * 0.25 * spread(1, 1, 1)).clamp(0, 2) * (image - grey)  # saturation
     faces, strength = some(0.4), (0.6 * spread(1, 1, 1)).clamp(-0.6, 1)  # softer, or sharper below 0
     sharp = image[faces]
     image[faces] = sharp + strength[faces] * (F.avg_pool2d(sharp, 3, stride=1, padding=1, count_include_pad=False) - sharp)
@@ -199,10 +206,10 @@ def disturb(image: Image, dice: torch.Generator) -> Image:
     image[faces] += strength[faces] * torch.randn(len(faces), *image.shape[1:], generator=dice)  # grain
     faces, strength = some(0.2), 0.02 + 0.1 * torch.rand(count, 1, 1, 1, generator=dice)
     image[faces] = _blocky(image[faces], strength[faces])
-    turn, size = math.radians(3) * spread(), torch.exp(0.05 * spread())
-    mirror = torch.where(torch.rand(count, generator=dice) < 0.5, -1.0, 1.0)
+    turn, size = much * math.radians(3) * spread(), torch.exp(much * 0.05 * spread())
+    mirror = torch.where(torch.rand(count, generator=dice) < (0.5 if mirrored else 0.0), -1.0, 1.0)
     cos, sin = torch.cos(turn) * size, torch.sin(turn) * size
-    shift = 0.05 * spread(2)  # in half sides
+    shift = much * 0.05 * spread(2)  # in half sides
     affine = torch.stack([torch.stack([mirror * cos, -sin, shift[:, 0]], 1), torch.stack([mirror * sin, cos, shift[:, 1]], 1)], 1)
     grid = F.affine_grid(affine, list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(-1, 1)
@@ -251,7 +258,8 @@ def _restore(state: Mapping[str, Tensor], judge: Judge, average: Judge, adam: to
         raise CheckpointError(f"this training began with another config ({error}). Delete its file, or train with its config.") from error
 
 
-def _array(path: Path, shape: tuple[int, ...], kind: type) -> np.ndarray:
+def array_on_disk(path: Path, shape: tuple[int, ...], kind: type) -> np.ndarray:
+    """A .npy file to fill bit by bit, made if it is not there yet. Raises CheckpointError for one of another size."""
     if not path.exists():
         np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
     array = np.lib.format.open_memmap(path, mode="r+")

@@ -37,7 +37,7 @@ class Judge(nn.Module):
         super().__init__()
         self.width = width
         sizes = (width, 2 * width, 4 * width, 8 * width)
-        self.stem = _layer(3, width, stride=2)  # 48 pixels
+        self.stem = layer(3, width, stride=2)  # 48 pixels
         self.blocks = nn.Sequential(*[Block(before, after) for before, after in pairwise(sizes)])  # 24, 12, 6
         self.hidden = nn.Linear(9 * sizes[-1], 128)
         self.heads = nn.Linear(128, BINS + 3)
@@ -72,8 +72,8 @@ class Block(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.first = _layer(before, after, stride=2)
-        self.second = _layer(after, after, bounded=False)
+        self.first = layer(before, after, stride=2)
+        self.second = layer(after, after, bounded=False)
         self.around = nn.Conv2d(before, after, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,6 +81,7 @@ class Block(nn.Module):
         return F.relu(self.second(self.first(x)) + self.around(F.avg_pool2d(x, 2)))
 
 
-def _layer(before: int, after: int, stride: int = 1, bounded: bool = True) -> nn.Sequential:
+def layer(before: int, after: int, stride: int = 1, bounded: bool = True) -> nn.Sequential:
+    """A 3 x 3 convolution and its batch norm; cut below 0 if `bounded`."""
     layers = [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)]
     return nn.Sequential(*layers, nn.ReLU()) if bounded else nn.Sequential(*layers)
