@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     distill = commands.add_parser("distill", help="train a filter on pairs: before, after, strength")
     distill.description = (
         "Train a filter on a folder that `dvlatent pairs` filled. Several processes or mixed precision: "
-        "accelerate launch --num_processes 2 -m dvlatent distill ..."
+        "accelerate launch --multi_gpu --num_processes 2 -m dvlatent distill ..."
     )
     distill.add_argument("folder", type=Path, metavar="DIR", help="the folder of pairs")
     distill.add_argument("--out", type=Path, required=True, help="the .safetensors file to write; a look at unseen pairs goes beside it")

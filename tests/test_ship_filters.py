@@ -97,3 +97,9 @@ def test_help_is_instant():
     command = [sys.executable, "-X", "importtime", "-m", "dvlatent", "distill", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "critics-from" in done.stdout and " torch\n" not in done.stderr
+
+
+def test_a_process_that_is_not_the_first_shows_and_writes_nothing(tmp_path, capsys):
+    steps = [object(), object()]
+    assert list(ship_filters.with_progress(steps, 2, keep=None)) == steps
+    assert capsys.readouterr().err == ""

@@ -1,6 +1,7 @@
 """Making the filters that we ship, from a folder that `dvlatent pairs` filled: `dvlatent distill DIR --out age-filter.safetensors`.
 
-It also runs in several processes: `accelerate launch --num_processes 2 -m dvlatent distill DIR --out age-filter.safetensors`.
+It also runs in several processes: `accelerate launch --multi_gpu --num_processes 2 -m dvlatent distill DIR --out age-filter.safetensors`,
+which takes GPUs where there are some, and CPU cores otherwise.
 """
 
 from __future__ import annotations
@@ -80,12 +81,15 @@ def save_filter(out: Path, student: Student, about: Mapping[str, Any]) -> None:
 
 def with_progress(steps: Iterable[Step], total: int, keep: Path | None) -> Iterator[Step]:
     """A bar, and the run on disk every so often. No `keep`, no bar: another process has both."""
-    with tqdm(total=total, unit="step", disable=keep is None) as bar:
+    if keep is None:
+        yield from steps
+        return
+    with tqdm(total=total, unit="step") as bar:
         for step in steps:
             bar.initial = bar.initial or step.index  # known from before: no part of the pace
             bar.set_postfix_str(" ".join(f"{name} {part:.3f}" for name, part in step.parts.items()), refresh=False)
             bar.update(step.index + 1 - bar.n)
-            if keep is not None and (step.index + 1) % SAVE_EVERY == 0:
+            if (step.index + 1) % SAVE_EVERY == 0:
                 step.save(keep)
             yield step
 
