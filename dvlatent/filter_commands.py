@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dvlatent.filters import Filter
 
 FILMS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"}
+READS = {"age": "attributes", "male": "attributes"}  # which predictor gives a score; the others are read from landmarks
 Steps = list[tuple["Filter", float]]
 
 
@@ -95,7 +96,7 @@ def _sweep(generator: Any, direction: Direction, score: str, amount: float, face
     from dvlatent.checkpoints.registry import load
     from dvlatent.methods.effects import carried, layer_sweep
 
-    predictor = load("attributes" if score in ("age", "male") else "landmarks")
+    predictor = load(READS.get(score, "landmarks"))
     found = layer_sweep(generator, direction, [amount], tqdm(range(500_000, 500_000 + faces)), predictor, identity=load("identity"))
     print(f"{direction.name} {amount:+g} on {faces} faces, in some layers alone:")
     for group, part in found.items():
@@ -227,7 +228,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
     one = load(arguments.what)
     if not isinstance(one, Filter):
-        raise ShapeError(f"'{arguments.what}' is no filter; those that we ship: {', '.join(f'{name}-filter' for name in shipped()) or 'none'}.")
+        ours = ", ".join(f"{name}-filter" for name in shipped())
+        raise ShapeError(f"'{arguments.what}' is no filter; those that we ship: {ours or 'none'}.")
     export_onnx(one, arguments.out)
     print(f"{arguments.out}: {one.name}, {arguments.out.stat().st_size / 1e6:.1f} MB")
     print(f"  image [batch, 3, height, width] in [-1, 1], strength [batch] in [{one.low:g}, {one.high:g}] -> edited, as image")

@@ -15,10 +15,12 @@ import torch
 from pairs_toy import CONFIG, RULES, Looks, parts
 from torch.testing import assert_close
 
-from dvlatent import images
+from dvlatent import cli, images
+from dvlatent.checkpoints import registry
 from dvlatent.errors import CheckpointError, DirectionMismatch, ShapeError
 from dvlatent.filter_commands import edit_and_range
 from dvlatent.latents import broadcast, truncate
+from dvlatent.methods import pairing
 from dvlatent.methods.pairing import KEPT, PairsConfig, Rules, candidates, judge_pairs
 from dvlatent.methods.pairs import SIDES, Pairs, write
 from dvlatent.nets.toy import ToyFaces
@@ -282,3 +284,45 @@ def environment(**more):
 def launch(folder, rank, world, wait=0.0):
     command = [sys.executable, "-u", str(TOY), str(folder), "40", str(wait)]
     return subprocess.Popen(command, env=environment(RANK=str(rank), WORLD_SIZE=str(world)), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+class Greens:
+    """A second predictor, for the command."""
+
+    names = ("shade",)
+
+    def __call__(self, image):
+        return image.mean(dim=(1, 2, 3))[:, None]
+
+
+@pytest.fixture
+def small_house(monkeypatch):
+    """The command, with a toy face in place of everything that is loaded."""
+    toy = ToyFaces(resolution=128)
+    _, direction, look, identity = parts()
+    direction = replace(toy.truth["background"], name="age")
+    things = {"faces": toy, "age-direction": direction, "attributes": look, "landmarks": Greens(), "identity": identity}
+    for name, thing in things.items():
+        monkeypatch.setitem(registry.LOADERS, name, lambda thing=thing: thing)
+    monkeypatch.setitem(pairing.RULES, "age", replace(RULES, within={}))
+
+
+def test_the_command_makes_pairs_and_goes_on(small_house, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("dvlatent.methods.pairs.BLOCK", 16)
+    command = ["pairs", "--edit", "age:-2..+2", "--out", str(tmp_path / "p"), "--first", "7"]
+    assert cli.main([*command, "--count", "3"]) == 0
+    told = capsys.readouterr().out
+    assert f"{tmp_path / 'p'}: 3 pairs;" in told and "% of 32 seeds were kept" in told and "did not move enough" in told
+    ids = Pairs(tmp_path / "p").ids
+    assert len(ids) == 3 and int(ids[0]) >= 7
+    assert cli.main([*command, "--count", "6"]) == 0 and Pairs(tmp_path / "p").ids[:3] == ids and len(Pairs(tmp_path / "p")) == 6
+    assert cli.main([*command, "--count", "3", "--psi", "0.5"]) == 1 and "another config" in capsys.readouterr().err
+    for edit, words in (("nose:2", "no rules for pairs of 'nose'"), ("age", "is no edit"), ("age:2", "--out is missing")):
+        assert cli.main(["pairs", "--edit", edit]) == 1 and words in capsys.readouterr().err
+
+
+def test_the_command_shows_which_layers_carry_the_edit(small_house, capsys, monkeypatch):
+    monkeypatch.setattr("dvlatent.filter_commands.READS", {"blue": "attributes"})
+    assert cli.main(["pairs", "--edit", "age:2", "--sweep", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "fine     100% of the change of blue" in told and "coarse     0%" in told and "move layers 2 to 2" in told
