@@ -76,6 +76,8 @@ def test_a_filter_is_made_stopped_and_made_on(folder, tmp_path, monkeypatch, cap
         assert path.stat().st_size <= 8_000_000
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
     assert told[1]["command"] == f"dvlatent distill {folder.name} --out mine.safetensors --steps 4 --batch 2 --coarse-steps 0 --held 2"
+    name, first = told[1]["direction"], Pairs(folder).about["first"]
+    assert told[1]["pairs_command"].startswith(f'dvlatent pairs --edit "{name}:-2..+2" --psi 0.9 --first {first} --count 6 ')
     assert told[1]["pairs"] == 4 and told[1]["steps_done"] == 4 and told[1]["scores"]["as drawn"]["left"] > 0
     assert told[1]["made_as"]["direction"]["name"] == told[1]["direction"]
 

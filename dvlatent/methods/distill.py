@@ -119,46 +119,50 @@ def distill(
         running.load(resume)
     place, mine = next(student.parameters()).device, share(config.batch, accelerator)
 
+    def lesson() -> tuple[Image, Image, Tensor]:
+        """Pairs; all processes draw alike, each keeps its share."""
+        chosen = torch.randint(len(pairs), (config.batch,), generator=running.dice)[mine]
+        before, after, strength = (part.to(place) for part in pairs.batch(chosen.tolist()))
+        if augment is None:
+            return before, after, strength
+        numbers = augment.draw(config.batch, running.dice)[mine].to(place)
+        return augment(before, numbers), augment(after, numbers), strength
+
+    def seen(picture: Image) -> Seen:
+        with autocast(place, config.bfloat16, accelerator):
+            return critics(stacked(before, picture, strength))
+
     for index in range(running.index, config.steps):
         running.cool()
-        before, after, strength = (part.to(place) for part in pairs.batch(_drawn(len(pairs), config.batch, running.dice)[mine].tolist()))
-        if augment is not None:
-            numbers = augment.draw(config.batch, running.dice)[mine].to(place)
-            before, after = augment(before, numbers), augment(after, numbers)
+        before, after, strength = lesson()
         with autocast(place, config.bfloat16, accelerator):
             made = student(before, strength)
-        made, judged = made.float(), config.adversarial + config.features > 0 and index >= config.critics_from
+        made, critic_told = made.float(), torch.zeros((), device=place)
         parts = {"pixel": F.l1_loss(made, after)}
-        person = (made, after)
+        if config.identity:
+            with torch.no_grad():
+                who = identity(after)
+            parts["identity"] = (identity(made.clamp(-1, 1)) - who).norm(dim=1).mean()
         if index < config.coarse_steps and made.shape[-1] > config.coarse_px:
             before, made, after = (images.resize(picture, config.coarse_px) for picture in (before, made, after))
-        critic_told = torch.zeros(())
-        if judged:
-            critics.requires_grad_(True)
-            with autocast(place, config.bfloat16, accelerator):
-                real, fake = critics(stacked(before, after, strength)), critics(stacked(before, made.detach(), strength))
-            critic_told = (least_squares(real, 1.0) + least_squares(fake, 0.0)) / 2
-            running.learn("critics_adam", critic_told, accelerator)
-            critics.requires_grad_(False)
         if config.perceptual:
             with torch.no_grad():
                 target = perceptual.features(after)
             parts["perceptual"] = perceptual(made, target).mean()
-        if judged:
-            with autocast(place, config.bfloat16, accelerator):
-                seen = critics(stacked(before, made, strength))
-                with torch.no_grad():
-                    real = critics(stacked(before, after, strength)) if config.features else seen
-            parts |= {"adversarial": least_squares(seen, 1.0), "features": feature_matching(real, seen)}
-        if config.identity:
+        if config.adversarial + config.features > 0 and index >= config.critics_from:
+            critics.requires_grad_(True)
+            critic_told = (least_squares(seen(after), 1.0) + least_squares(seen(made.detach()), 0.0)) / 2
+            running.learn("critics_adam", critic_told, accelerator)
+            critics.requires_grad_(False)
             with torch.no_grad():
-                who = identity(person[1])
-            parts["identity"] = (identity(person[0].clamp(-1, 1)) - who).norm(dim=1).mean()
+                wanted = seen(after)
+            judged = seen(made)
+            parts |= {"adversarial": least_squares(judged, 1.0), "features": feature_matching(wanted, judged)}
         loss = sum(getattr(config, name) * part for name, part in parts.items())
         running.learn("student_adam", loss, accelerator)
         running.index = index + 1
         follow(average, student, running.index * config.batch, config.batch, config.ema_images)
-        told = torch.stack([loss, critic_told.to(place), *parts.values()]).detach()
+        told = torch.stack([loss, critic_told, *parts.values()]).detach()
         told = (told if accelerator is None else accelerator.reduce(told, "mean")).tolist()
         if not all(map(math.isfinite, told)):
             raise TrainingDiverged(
@@ -237,10 +241,6 @@ class Some:
     def batch(self, indices: Sequence[int]) -> tuple[Image, Image, Float[Tensor, " batch"]]:
         """Pictures before, after, and the strength of each edit."""
         return self.pairs.batch([self.numbers[index] for index in indices])
-
-
-def _drawn(count: int, batch: int, dice: torch.Generator) -> Tensor:
-    return torch.randint(count, (batch,), generator=dice)
 
 
 def _refuse(pairs: Lessons, config: DistillConfig, perceptual: object, identity: object, accelerator: Any) -> None:

@@ -45,8 +45,8 @@ def ship_filter(folder: Path, out: Path, *, held: int = HELD, **chosen: Any) -> 
     identity = load("identity").to(place) if config.identity else None
     kept = out.with_suffix(".run.safetensors")
     about = {"pairs": len(pairs) // 2, "held": held, "size_px": unseen.batch([0])[0].shape[-1], "made_as": pairs.pairs.about}
-    about["config"] = vars(config)
-    about["command"] = spelled(folder, out, chosen, held)
+    about |= {"config": vars(config), "command": spelled(folder, out, chosen, held)}
+    about["pairs_command"] = pairs_spelled(about["made_as"], len(unseen) + len(pairs) // 2, folder)
     steps = distill(
         student, critics, pairs, perceptual, config, augment=PhotoWarp(), identity=identity, unseen=unseen if first else None,
         resume=kept if kept.exists() else None, accelerator=accelerator,
@@ -98,6 +98,14 @@ def spelled(folder: Path, out: Path, chosen: Mapping[str, Any], held: int) -> st
     """The command that makes the same file again."""
     options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in chosen.items())
     return f"dvlatent distill {folder.name} --out {out.name}{options}" + (f" --held {held}" if held != HELD else "")
+
+
+def pairs_spelled(made_as: Mapping[str, Any], count: int, folder: Path) -> str:
+    """The command that makes the same pairs again."""
+    config, full = made_as["config"], "" if made_as["render"] == "preview" else " --full"
+    edit = f"{made_as['direction']['name']}:{config['low']:+g}..{config['high']:+g}"
+    how = f"--psi {config['psi']:g} --first {made_as['first']} --count {count}{full}"
+    return f'dvlatent pairs --edit "{edit}" {how} --out {folder.name}'
 
 
 def accelerated() -> Any:
