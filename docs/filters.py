@@ -1,0 +1,19 @@
+"""Draws `docs/age-filter.jpg` and the like for every filter that we ship. Run it from the root of the checkout.
+
+Forty unseen faces, seeds 500,000 to 500,039, not chosen by hand, ten in a row; of each the lowest strength, the face, the highest.
+"""
+
+import torch
+
+import dvlatent
+from dvlatent import images
+from dvlatent.checkpoints.registry import available
+
+faces = dvlatent.load("faces")
+w = dvlatent.truncate(faces.mapping(dvlatent.normal(range(500_000, 500_040), faces.z_dim)), toward=faces.w_mean, psi=0.7)
+with torch.no_grad():
+    people = torch.cat([faces.preview(one) for one in dvlatent.broadcast(w, faces.num_layers).split(1)]).clamp(-1, 1)
+for name in (name for name in available() if name.endswith("-filter")):
+    one = dvlatent.load(name)
+    rows = [row for some in people.split(10) for row in (one(some, one.low), some, one(some, one.high))]
+    images.write(images.grid(images.resize(torch.cat(rows), 128), columns=10), f"docs/{name}.jpg")
