@@ -132,7 +132,7 @@ def edit_and_range(text: str) -> tuple[str, float, float]:
 def _add_filter(commands: argparse._SubParsersAction, names: Sequence[str]) -> None:
     one = commands.add_parser("filter", help="run a filter over photos and films")
     one.description = "Edit every face of a photo, a folder of photos or a film, where it is. Several filters run one after the other."
-    one.add_argument("source", type=Path, help="a photo, a folder of photos, or a film (mp4, mov, webm, gif); the sound is not kept")
+    one.add_argument("source", type=Path, help="a photo, a folder of photos, or a film (mp4, mov, webm, gif)")
     for name in names:
         one.add_argument(f"--{name}", type=float, metavar="STRENGTH", help=f"strength of the {name} filter, e.g. +2 or -1")
     file = "strength of a filter from its file, e.g. mine.safetensors:+2; may be given several times"
@@ -211,8 +211,27 @@ def _filter_film(source: Path, out: Path, steps: Steps, face: int | None, told: 
 
     out = out if out.suffix.lower() in (".mp4", ".gif") else out.with_suffix(".mp4")
     images.film(edited(), out, min(fps, 50) if out.suffix.lower() == ".gif" else fps, progress=False)
-    print(f"{out}: {told}{f'; {without} frames without a face stayed as they were' if without else ''}")
+    silent = out.suffix.lower() == ".mp4" and not _add_sound(out, source)
+    left = f"; {without} frames without a face stayed as they were" if without else ""
+    print(f"{out}: {told}{left}{'; its sound could not be kept' if silent else ''}")
     return 0
+
+
+def _add_sound(film: Path, source: Path) -> bool:
+    """Copy the sound of one film, if it has any, to another; False if it cannot be copied, and then the other stays as it was."""
+    import subprocess
+
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    draft = film.with_name(f".{film.stem}.sound.mp4")
+    command = [get_ffmpeg_exe(), "-y", "-v", "error", "-i", film, "-i", source, "-map", "0:v", "-map", "1:a?", "-c", "copy", draft]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+        if done:
+            draft.replace(film)
+        return done
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:

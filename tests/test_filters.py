@@ -1,10 +1,12 @@
 """Filters: the photo is never redrawn, only changed; nothing at strength 0, nothing outside the face; the same answers from ONNX."""
 
 import re
+import subprocess
 
 import numpy as np
 import pytest
 import torch
+from imageio_ffmpeg import get_ffmpeg_exe
 from torch.testing import assert_close
 
 from dvlatent import cli, images, load
@@ -232,9 +234,27 @@ def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
     assert fps == 12 and count == 3 and edited.shape == plain.shape == (3, 3, 256, 256)
     change = (edited - plain)[..., 60:160, 90:170].mean(dim=(1, 2, 3))
     assert float(change[0]) > 0.1 and abs(float(change[1])) < 0.02 and float(change[2]) > 0.1
+    assert "sound" not in streams(tmp_path / "talk-filtered.mp4") and len(list(tmp_path.iterdir())) == 2
     (tmp_path / "no.mp4").write_text("no film")
     with pytest.raises(ImageError, match="no film that can be read"):
         images.frames(tmp_path / "no.mp4")
+
+
+def streams(path):
+    """What a film consists of, in ffmpeg's words, with "sound" for audio."""
+    told = subprocess.run([get_ffmpeg_exe(), "-i", path], capture_output=True, text=True, check=False).stderr
+    return "picture " * told.count("Video: ") + "sound " * told.count("Audio: ")
+
+
+def test_a_film_keeps_its_sound(shipped, tmp_path, capsys):
+    images.film(torch.zeros(6, 3, 64, 64), tmp_path / "silent.mp4", fps=6, progress=False)
+    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1", "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac"]
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", "-i", tmp_path / "silent.mp4", *tone, tmp_path / "loud.mp4"], check=True)
+    assert streams(tmp_path / "loud.mp4").split() == ["picture", "sound"]
+    assert cli.main(["filter", str(tmp_path / "loud.mp4"), "--age", "1", "--out", str(tmp_path / "new" / "out.mp4")]) == 0
+    assert "6 frames without a face" in capsys.readouterr().out
+    assert streams(tmp_path / "new" / "out.mp4").split() == ["picture", "sound"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"] and images.frames(tmp_path / "new" / "out.mp4")[1] == 6
 
 
 def test_the_command_exports(shipped, tmp_path, capsys):
