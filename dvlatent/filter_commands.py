@@ -87,6 +87,8 @@ def _pairs(arguments: argparse.Namespace) -> int:
             bar.update(min(progress.kept, arguments.count) - bar.n)
     if process == 0 and progress is not None:
         print(tally(progress, arguments.out))
+        if not progress.complete:
+            print("No manifest yet: the other processes are still drawing. If one of them died, run the same command again.")
     return 0
 
 

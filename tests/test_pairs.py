@@ -136,6 +136,7 @@ def test_a_folder_holds_what_was_kept(made):
     folder, last = made
     toy, direction, look, identity = parts()
     pairs = Pairs(folder)
+    assert pairs.about["names"] == ["red", "green", "blue"] and last.complete
     assert len(pairs) == 40 and last.kept >= 40 and last.share == last.kept / last.tried and sum(last.reasons.values()) == last.tried
     seeds = range(2_000_000, 2_000_000 + last.tried)
     plain = list(candidates(toy, direction, seeds, look, identity, RULES, CONFIG))

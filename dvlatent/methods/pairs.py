@@ -19,7 +19,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from dvlatent import images
 from dvlatent.directions import Direction
 from dvlatent.errors import CheckpointError, ShapeError
 from dvlatent.methods.pairing import KEPT, Identity, PairsConfig, Rules, Step, candidates
-from dvlatent.methods.survey import Render, renderer
+from dvlatent.methods.survey import Render, renderer, together
 from dvlatent.types import Generator, Image, Predictor, fingerprint
 
 FIRST_SEED = 2_000_000  # directions, the judge and every measurement use seeds below
@@ -50,6 +50,7 @@ class Progress:
     count: int  # pairs asked for
     reasons: dict[str, int]  # how often each reason was given, "kept" among them
     last: tuple[Step, ...] = ()  # the candidates of the block that was just drawn
+    complete: bool = False  # every block that is needed is there, and the manifest is written
 
     @property
     def share(self) -> float:
@@ -93,6 +94,7 @@ def write(
         "direction": {"name": direction.name, "layers": direction.layers, "step": direction.step, "sha256": _digest_of(direction)},
         "config": asdict(config),
         "rules": asdict(rules),
+        "names": list(together(predictors).names),  # what the columns of before and after in the manifest are
         "first": first,
         "block": BLOCK,
     }
@@ -106,8 +108,7 @@ def write(
             known[block] = _write_block(folder, block, steps)
             yield _progress(known, count, tuple(steps))
         block += processes
-    _finish(folder, known, count)
-    yield _progress(known, count)
+    yield replace(_progress(known, count), complete=_finish(folder, known, count))
 
 
 class Pairs:
@@ -163,7 +164,7 @@ def _settle(folder: Path, told: dict[str, Any]) -> None:
     if not (folder / "pairs.json").exists():
         _write_json(folder / "pairs.json", told)
     there = _read_settings(folder)
-    other = [name for name in told if there.get(name) != told[name]]
+    other = [name for name in told if name in there and there[name] != told[name]]
     if other:
         raise CheckpointError(
             f"{folder} holds pairs of another {', '.join(other)} ({', '.join(str(there.get(name)) for name in other)[:300]}). "
@@ -200,10 +201,10 @@ def _write_pair(folder: Path, step: Step, at: int) -> dict[str, Any]:
     return {**told, "apart": round(float(step.apart[at]), 4), "sha256": digests}
 
 
-def _finish(folder: Path, known: dict[int, dict[str, Any]], count: int) -> None:
+def _finish(folder: Path, known: dict[int, dict[str, Any]], count: int) -> bool:
     """Write the manifest if no block is left out, and remove pictures of no block: a process was killed while it wrote them."""
     if _first_gap(known, count) is not None:
-        return  # another process is not there yet, and will do this; or it died, and the next call draws what it left out
+        return False  # another process is not there yet, and will do this; or it died, and the next call draws what it left out
     with _lock(folder):
         every = [row for block in _blocks(folder) for row in _read_shard(folder, block)["pairs"]]
         part = folder / ".manifest.part"
@@ -213,6 +214,7 @@ def _finish(folder: Path, known: dict[int, dict[str, Any]], count: int) -> None:
         for path in (path for side in SIDES for path in (folder / side).glob("*.jpg")):
             if NAME.fullmatch(path.stem) and path.stem not in ours:
                 path.unlink()
+    return True
 
 
 def _lock(folder: Path) -> Any:
