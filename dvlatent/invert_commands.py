@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     invert.add_argument("--picture", type=Path, help="also draw what was found beside the photo: a .png, .jpg or .webp file")
     invert.add_argument("--face", type=int, default=0, metavar="N", help="which face of the photo: 0 is the largest (default)")
     long = invert.add_mutually_exclusive_group()
-    long.add_argument("--steps", type=int, help="optimiser steps (default 200)")
+    long.add_argument("--steps", type=int, help="optimiser steps (default 120)")
     long.add_argument("--seconds", type=float, help="instead of steps: be done in so many seconds")
     start = "where to begin: encoder (a network's guess), mean (the average face), or an .npz file to go on from (default: encoder)"
     invert.add_argument("--start", metavar="WHERE", help=start)

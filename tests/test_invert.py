@@ -94,9 +94,32 @@ def test_a_stronger_pull_keeps_the_layers_together(toy):
     assert tight < loose / 4
 
 
-def test_in_seconds_the_whole_schedule_is_run(toy):
-    steps = list(invert(toy, toy.synthesis(some_ws(toy)), InvertConfig(seconds=0.5)))
-    assert steps[-1].progress == 1 and 3 < len(steps) and all(a.progress < b.progress for a, b in pairwise(steps))
+def test_in_seconds_the_whole_schedule_is_run(toy, monkeypatch):
+    ticks = iter(range(1000))
+    monkeypatch.setattr("dvlatent.methods.invert.time.monotonic", lambda: 0.1 * next(ticks))
+    steps = list(invert(toy, toy.synthesis(some_ws(toy)), InvertConfig(seconds=0.75)))
+    assert [round(step.progress * 0.75, 3) for step in steps] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75]
+
+
+def test_previews_are_looked_at_in_w_and_full_renders_in_w_plus(toy):
+    class Quick(ToyFaces):
+        seen = ""
+
+        def preview(self, ws):
+            self.seen += "p"
+            return super().synthesis(ws)[:, :, ::2, ::2]
+
+        def synthesis(self, ws):
+            self.seen += "f"
+            return super().synthesis(ws)
+
+    photo, looks = toy.synthesis(some_ws(toy, [3])), {}
+    for name, changes in {"w": {"space": "w"}, "w+": {"apart": 0.5}, "full": {"preview": False}}.items():
+        quick = Quick(resolution=32)
+        step = last(invert(quick, photo, InvertConfig(steps=4, **changes)))
+        looks[name] = quick.seen[1:]  # the first look measures its size
+        assert step.image.shape[-1] == (32 if name == "full" else 16)
+    assert looks == {"w": "ppppp", "w+": "ppfff", "full": "fffff"}
 
 
 def test_numbers_that_are_none_stop_it(toy):

@@ -38,31 +38,37 @@ Identity = Callable[[Image], Float[Tensor, "batch number"]]
 class InvertConfig:
     """How to search. A weight of 0 leaves its part of the loss out."""
 
-    steps: int = 250  # optimiser steps
+    steps: int = 120  # optimiser steps
     seconds: float | None = None  # instead of steps: be done by then, however fast the computer is
-    rate: float = 0.1  # of Adam, in standard deviations of the population
+    rate: float = 0.3  # of Adam, in standard deviations of the population
     ramp_up: float = 0.05  # share of the steps in which the rate grows from 0
     ramp_down: float = 0.5  # share of the steps, at the end, in which it falls to 0 again
     space: str = "w+"  # "w": one w for all layers; "w+": a w for every layer
-    apart: float = 0.2  # share of the steps after which the layers may part, in W+
-    together: float = 1e-3  # how strongly the w's of the layers are drawn to each other, in W+
+    apart: float = 0.25  # share of the steps after which the layers may part, in W+
+    together: float = 3e-3  # how strongly the w's of the layers are drawn to each other, in W+
     centre: float = 1e-3  # how strongly their mean is drawn to the average face
     noise: float = 0.05  # added to w at first, in standard deviations, so that the search does not stick early
-    noise_until: float = 0.5  # share of the steps by which the noise is gone
-    pixels: float = 1.0  # weight of the differences of pixels, at several scales
+    noise_until: float = 0.3  # share of the steps by which the noise is gone
+    pixels: float = 2.0  # weight of the differences of pixels, at several scales
     perceptual: float = 1.0  # weight of how different the pictures look
     identity: float = 0.1  # weight of how far apart the people are
-    preview: bool = True  # look at quick previews; otherwise at full renders, four times slower
+    preview: bool = True  # look at quick previews while all layers share one w; otherwise at full renders, each as long as three
     seed: int = 0  # of the noise
 
     def __post_init__(self) -> None:
-        if self.space not in ("w", "w+") or self.steps < 0 or not self.rate > 0 or (self.seconds is not None and not self.seconds > 0):
+        timeless = self.seconds is not None and not self.seconds > 0
+        if self.space not in ("w", "w+") or self.steps < 0 or not self.rate > 0 or timeless:
             raise ShapeError(
                 f"an inversion needs space 'w' or 'w+', no negative number of steps, a rate and seconds above 0; given: space "
                 f"{self.space!r}, {self.steps} steps, rate {self.rate}, seconds {self.seconds}."
             )
         if min(self.pixels, self.perceptual, self.identity, self.together, self.centre, self.noise) < 0:
-            raise ShapeError("a weight of an inversion is negative, which would drive the pictures apart: use 0 to leave a part out.")
+            raise ShapeError("a weight of an inversion is negative: use 0 to leave a part out.")
+
+    @property
+    def parted(self) -> float:
+        """The share of the steps after which each layer has a w of its own; beyond 1 in W."""
+        return self.apart if self.space == "w+" else 2.0
 
     def rate_at(self, progress: float) -> float:
         """The learning rate: up, level, and down to 0."""
@@ -80,7 +86,7 @@ class Step:
     index: int  # 0 is the start; the last step is the result
     progress: float  # 0 at the start, 1 at the end
     ws: Ws  # [batch, layer, w]
-    image: Image  # what ws looks like: the preview, or the full render
+    image: Image  # what ws looks like: the preview, or the full render brought to its size
     loss: Float[Tensor, " batch"]  # what is made small
     parts: Mapping[str, Float[Tensor, " batch"]]  # what it consists of, before the weights
     config: InvertConfig
@@ -109,12 +115,10 @@ def invert(
     Raises ShapeError for what is no aligned face, TrainingDiverged as soon as a number is none.
     """
     config, name_of = config or InvertConfig(), fingerprint(generator)
-    draw, space = renderer(generator, None if config.preview else generator.synthesis)[0], Space.of(generator)
+    look, space = Look(generator, config), Space.of(generator)
     shared, own = (part.requires_grad_() for part in space.coordinates(_start(generator, len(checked(photo)), start)))
-    with torch.no_grad():
-        size_px = draw(broadcast(space.mean[None], generator.num_layers)).shape[-1]
-    targets = [Target(images.resize(one.to(shared), size_px), config, distance, identity) for one in photo.split(1)]
-    adam = torch.optim.Adam([{"params": [shared]}, {"params": [own]}], betas=(0.9, 0.99))
+    targets = [Target(images.resize(one.to(shared), look.size_px), config, distance, identity) for one in photo.split(1)]
+    adam = torch.optim.Adam([shared, own], betas=(0.9, 0.99))
     dice, losses, began = torch.Generator().manual_seed(config.seed), [], time.monotonic()
     for index in count():
         spent = (time.monotonic() - began) / config.seconds if config.seconds else index / config.steps if config.steps else 1.0
@@ -126,7 +130,7 @@ def invert(
             for row, target in enumerate(targets):  # one after the other: no photo feels its neighbours, and memory stays small
                 here = slice(row, row + 1)
                 ws = space.ws(shared[here] + own[here] + noise)
-                picture = draw(ws)
+                picture = look(ws, progress)
                 parts = target.parts(picture)
                 parts |= {"together": own[here].square().mean(dim=(1, 2)), "centre": shared[here].square().mean(dim=(1, 2))}
                 loss = sum(getattr(config, name) * part for name, part in parts.items())
@@ -144,8 +148,27 @@ def invert(
         if progress == 1:
             return
         adam.param_groups[0]["lr"] = config.rate_at(progress)
-        adam.param_groups[1]["lr"] = config.rate_at(progress) * (config.space == "w+" and progress >= config.apart)
+        if progress < config.parted:
+            own.grad.zero_()
         adam.step()
+
+
+class Look:
+    """What is looked at: previews in W, full renders in W+.
+
+    In W a preview is what the full render becomes. In W+ that ends: the preview only imitates the work of the last layers, and a search
+    through it finds ws whose preview is the photo and whose full render is not (2 to 3 dB and a tint apart).
+    """
+
+    def __init__(self, generator: Generator, config: InvertConfig) -> None:
+        self.quick, kind = renderer(generator, None if config.preview else generator.synthesis)
+        self.full, self.until = generator.synthesis, config.parted if kind == "preview" else 0.0
+        with torch.no_grad():
+            self.size_px = self.quick(broadcast(generator.w_mean[None], generator.num_layers)).shape[-1]
+
+    def __call__(self, ws: Ws, progress: float) -> Image:
+        """The picture of ws; full renders are brought to the size of previews."""
+        return self.quick(ws) if progress < self.until else images.resize(self.full(ws), self.size_px)
 
 
 class Target:
@@ -223,6 +246,7 @@ def _start(generator: Generator, photos: int, start: W | Ws | None) -> Ws:
 
 
 def checked(photo: Image) -> Image:
+    """The aligned faces, or ShapeError."""
     if photo.ndim != 4 or photo.shape[1] != 3 or photo.shape[2] != photo.shape[3] or 0 in photo.shape or not photo.is_floating_point():
         raise ShapeError(
             f"aligned faces were needed, [batch, 3, size, size] of floats in [-1, 1]; this is {photo.dtype} of shape {list(photo.shape)}. "
