@@ -2,7 +2,6 @@
 
 import math
 from collections import deque
-from itertools import pairwise
 
 import pytest
 import torch

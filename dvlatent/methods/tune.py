@@ -33,17 +33,17 @@ from dvlatent.types import Generator, Image, Ws, fingerprint
 class TuneConfig:
     """How to tune. A weight of 0 leaves its part of the loss out."""
 
-    steps: int = 60  # optimiser steps
+    steps: int = 40  # optimiser steps
     rate: float = 3e-3  # of Adam, in root-mean-squares of each weight
     tunes: str = r"blocks\.\d+\.conv\d\.(weight|depthwise|bias)"  # names of the parameters that may change, as a regular expression
     rank: int = 32  # of what is kept of each weight's difference
     locality: float = 1.0  # how strongly nearby faces must stay as they were (Roich et al. 2021, equation 5); 0 saves time
     every: int = 4  # steps between two looks at a nearby face
     away: float = 5.0  # how far away it lies, in W
-    pixels: float = 1.0  # weight of the differences of pixels, at several scales
+    pixels: float = 2.0  # weight of the differences of pixels, at several scales
     perceptual: float = 1.0  # weight of how different the pictures look
     identity: float = 0.1  # weight of how far apart the people are
-    preview: bool = True  # look at quick previews; otherwise at full renders, four times slower
+    preview: bool = False  # look at previews, three times quicker; the full render then follows less
     seed: int = 0  # of the nearby faces
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class TuneStep:
     """Where the tuning is: what the tuned generator makes of ws now."""
 
     index: int  # 0 is the generator as it was; the last step is the result
-    image: Image  # the preview, or the full render
+    image: Image  # the full render or preview, no larger than the photo
     loss: Float[Tensor, " batch"]
     parts: Mapping[str, Float[Tensor, " batch"]]  # what it consists of, before the weights
     config: TuneConfig
@@ -155,9 +155,11 @@ def tune(
     chosen = [parameter.requires_grad_() for name, parameter in named if re.fullmatch(config.tunes, name)]
     if not chosen:
         raise ShapeError(f"no parameter of this generator is called '{config.tunes}': say in TuneConfig(tunes=...) which may change.")
-    draw, before = (renderer(one, None if config.preview else one.synthesis)[0] for one in (tuned, generator))
+    whole = [renderer(one, None if config.preview else one.synthesis)[0] for one in (tuned, generator)]
     with torch.no_grad():
-        target = Target(images.resize(photo.to(ws), before(ws).shape[-1]), config, distance, identity)
+        size_px = min(photo.shape[-1], whole[1](ws).shape[-1])
+    draw, before = (lambda some, render=render: images.resize(render(some), size_px) for render in whole)
+    target = Target(images.resize(photo.to(ws), size_px), config, distance, identity)
     groups = [{"params": [parameter], "size": float(parameter.detach().square().mean().sqrt()) or 1.0} for parameter in chosen]
     adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
     for index in count():
