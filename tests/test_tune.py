@@ -74,6 +74,12 @@ def test_steps_start_at_the_generator_as_it_is(painter, photo):
     assert next(tune(painter, photo, WS, QUICK)).tuning().difference == {}
 
 
+def test_a_generator_tuned_by_full_renders_loses_its_preview(painter, photo):
+    painter.preview_head = nn.Linear(1, 1).requires_grad_(False)
+    tuned = run(painter, photo).tuning().apply(painter)
+    assert tuned.preview_head is None and painter.preview_head is not None
+
+
 def test_saved_and_loaded_it_tunes_to_the_same_bits(painter, photo, tmp_path):
     tuning = run(painter, photo).tuning()
     tuning.save(tmp_path / "mine.safetensors")

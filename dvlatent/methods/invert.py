@@ -40,16 +40,16 @@ class InvertConfig:
 
     steps: int = 120  # optimiser steps
     seconds: float | None = None  # instead of steps: be done by then, however fast the computer is
-    rate: float = 0.3  # of Adam, in standard deviations of the population
+    rate: float = 0.2  # of Adam, in standard deviations of the population
     ramp_up: float = 0.05  # share of the steps in which the rate grows from 0
     ramp_down: float = 0.5  # share of the steps, at the end, in which it falls to 0 again
     space: str = "w+"  # "w": one w for all layers; "w+": a w for every layer
-    apart: float = 0.25  # share of the steps after which the layers may part, in W+
-    together: float = 3e-3  # how strongly the w's of the layers are drawn to each other, in W+
+    apart: float = 0.2  # share of the steps after which the layers may part, in W+
+    together: float = 1e-3  # how strongly the w's of the layers are drawn to each other, in W+
     centre: float = 1e-3  # how strongly their mean is drawn to the average face
     noise: float = 0.05  # added to w at first, in standard deviations, so that the search does not stick early
     noise_until: float = 0.3  # share of the steps by which the noise is gone
-    pixels: float = 2.0  # weight of the differences of pixels, at several scales
+    pixels: float = 4.0  # weight of the differences of pixels, at several scales
     perceptual: float = 1.0  # weight of how different the pictures look
     identity: float = 0.1  # weight of how far apart the people are
     preview: bool = True  # look at quick previews while all layers share one w; otherwise at full renders, each as long as three

@@ -68,7 +68,10 @@ class Tuning:
         return sum(part.nbytes for part in self.difference.values())
 
     def apply(self, generator: Generator) -> Any:
-        """A tuned copy of the generator, which stays as it is. Raises DirectionMismatch for another one."""
+        """A tuned copy of the generator, which stays as it is. Tuned by full renders it has no preview any more.
+
+        Raises DirectionMismatch for another generator.
+        """
         parameters = dict(generator.named_parameters())
         names = {name.removesuffix(".left").removesuffix(".right") for name in self.difference}
         if self.generator != fingerprint(generator) or not names <= set(parameters):
@@ -80,6 +83,8 @@ class Tuning:
             for name, parameter in tuned.named_parameters():
                 if name in names:
                     parameter += self._whole(name, parameter)
+        if self.config.get("preview") is False and hasattr(tuned, "preview_head"):
+            tuned.preview_head = None  # it reads features as they were before
         return tuned
 
     def _whole(self, name: str, like: Tensor) -> Tensor:
