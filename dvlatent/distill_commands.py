@@ -37,6 +37,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     for name, what in NUMBERS.items():
         distill.add_argument(f"--{name}", type=int if name in WHOLE else float, metavar="N", help=what)
     distill.add_argument("--held", type=int, metavar="N", help="pairs to hold back and measure on: the first ones (default 100)")
+    distill.add_argument("--start", type=Path, metavar="FILE", help="begin with the weights of this filter, not with chance")
     kept = "The run is kept beside --out every 50 steps; the same command goes on from there."
     distill.set_defaults(run=_distill, resume=kept)
 
@@ -46,6 +47,6 @@ def _distill(arguments: argparse.Namespace) -> int:
 
     if arguments.out.suffix != ".safetensors" or not arguments.out.parent.is_dir():
         raise CheckpointError(f"--out {arguments.out} should end in .safetensors, in a folder that is there.")
-    chosen = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in (*NUMBERS, "held")}
+    chosen = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in (*NUMBERS, "held", "start")}
     ship_filter(arguments.folder, arguments.out, **{name: value for name, value in chosen.items() if value is not None})
     return 0

@@ -51,7 +51,8 @@ class DistillConfig:
 
     steps: int = 6000  # updates of the student
     batch: int = 8  # pairs in a step, over all processes together
-    coarse_steps: int = 5000  # in the first so many steps, the losses but pixel look at small pictures: a quarter of their time
+    coarse_steps: int = 6000  # in the first so many steps, the losses but pixel look at small pictures: a quarter of their time.
+    # All of them: critics that are new to large pictures soon wrote white specks into eyes
     coarse_px: int = 128  # and how small they are
     critics_from: int = 0  # steps without critics at first: until the student roughly knows what to do, they say little
     pixel: float = 10.0  # weight of the mean absolute difference of pixels

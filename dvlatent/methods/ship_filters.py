@@ -29,23 +29,29 @@ CRITIC_WIDTH = 16
 HELD = 100  # pairs that the filter never sees: the first ones
 
 
-def ship_filter(folder: Path, out: Path, *, held: int = HELD, **chosen: Any) -> None:
+def ship_filter(folder: Path, out: Path, *, held: int = HELD, start: Path | None = None, **chosen: Any) -> None:
     """Train a filter on a folder of pairs, every pair forth and back, and write its average, in half precision.
 
-    The run is kept beside `out` (`.run.safetensors`) every 50 steps: the same command goes on from there. Looks
-    at unseen pairs go to `out` with `.jpg`. `chosen` are fields of DistillConfig. Raises ShapeError for fewer pairs than `held` + 1.
+    The run is kept beside `out` (`.run.safetensors`) every 50 steps: the same command goes on from there. A look at unseen pairs is
+    written beside it, too (`.jpg`). It begins with the weights of the filter `start`, if there is one. `chosen` are fields of
+    DistillConfig. Raises ShapeError for fewer pairs than `held` + 1.
     """
     config = DistillConfig(**{"bfloat16": True, **chosen})
     pairs, unseen = held_out(Pairs(folder, reverse=True), held)
     torch.manual_seed(config.seed)
     accelerator = accelerated()
     place = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    student, critics = (net.to(place, memory_format=torch.channels_last) for net in (Student(), Critics(7, CRITIC_WIDTH)))
+    student = Student()
+    if start is not None:
+        format.load_weights(student, format.load(start, "filter")[0], start.name)
+    student, critics = (net.to(place, memory_format=torch.channels_last) for net in (student, Critics(7, CRITIC_WIDTH)))
     perceptual, first = load("perceptual").to(place), accelerator is None or accelerator.is_main_process
     identity = load("identity").to(place) if config.identity else None
     kept = out.with_suffix(".run.safetensors")
     about = {"pairs": len(pairs) // 2, "held": held, "size_px": unseen.batch([0])[0].shape[-1], "made_as": pairs.pairs.about}
-    about |= {"config": vars(config), "command": spelled(folder, out, chosen, held)}
+    about |= {"config": vars(config), "command": spelled(folder, out, chosen, held, start)}
+    if start is not None:
+        about["started_from"] = {name: format.load(start, "filter")[1].get(name) for name in ("command", "config", "steps_done")}
     about["pairs_command"] = pairs_spelled(about["made_as"], len(unseen) + len(pairs) // 2, folder)
     steps = distill(
         student, critics, pairs, perceptual, config, augment=PhotoWarp(), identity=identity, unseen=unseen if first else None,
@@ -94,10 +100,11 @@ def with_progress(steps: Iterable[Step], total: int, keep: Path | None) -> Itera
             yield step
 
 
-def spelled(folder: Path, out: Path, chosen: Mapping[str, Any], held: int) -> str:
+def spelled(folder: Path, out: Path, chosen: Mapping[str, Any], held: int, start: Path | None = None) -> str:
     """The command that makes the same file again."""
     options = "".join(f" --{name.replace('_', '-')} {value}" for name, value in chosen.items())
-    return f"dvlatent distill {folder.name} --out {out.name}{options}" + (f" --held {held}" if held != HELD else "")
+    options += (f" --held {held}" if held != HELD else "") + (f" --start {start.name}" if start else "")
+    return f"dvlatent distill {folder.name} --out {out.name}{options}"
 
 
 def pairs_spelled(made_as: Mapping[str, Any], count: int, folder: Path) -> str:
