@@ -34,7 +34,7 @@ class TuneConfig:
     """How to tune. A weight of 0 leaves its part of the loss out."""
 
     steps: int = 40  # optimiser steps
-    rate: float = 3e-3  # of Adam, in root-mean-squares of each weight
+    rate: float = 1.5e-3  # of Adam, in root-mean-squares of each weight
     tunes: str = r"blocks\.\d+\.conv\d\.(weight|depthwise|bias)"  # names of the parameters that may change, as a regular expression
     rank: int = 32  # of what is kept of each weight's difference
     locality: float = 1.0  # how strongly nearby faces must stay as they were (Roich et al. 2021, equation 5); 0 saves time
