@@ -86,7 +86,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all of them)")
     parser.add_argument("--faces", type=int, default=100, help="how many generated faces in 'own' and 'encoder' (default 100)")
     parser.add_argument("--seconds", type=float, default=60, help="what the astronaut may take (default 60)")
-    parser.add_argument("--steps", type=int, help="give the astronaut so many steps instead of seconds: for a busy computer")
+    parser.add_argument("--steps", type=int, help="instead of seconds, and of 100 in 'own' and 'bad': for a busy computer")
+    parser.add_argument("--bad", type=int, default=10, help="how many faces in 'bad' (default 10)")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
@@ -140,10 +141,11 @@ def drawn(house: House, faces: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def own(house: House, arguments: argparse.Namespace) -> None:
     """The generator's own faces, whose true w is known."""
-    print(f"{arguments.faces} of the generator's own faces, W, 100 steps (bar: relative distance to the true w at most 0.3)")
+    steps = arguments.steps or 100
+    print(f"{arguments.faces} of the generator's own faces, W, {steps} steps (bar: relative distance to the true w at most 0.3)")
     away, like = [], []
     for ws, photo in drawn(house, arguments.faces):
-        found, _ = house.find(photo, InvertConfig(steps=100, space="w"))
+        found, _ = house.find(photo, InvertConfig(steps=steps, space="w"))
         away.append(float(away_from_truth(found, ws, house.faces.w_mean)))
         like.append(float(likeness(house.draw(found), house.draw(ws)).psnr_db))
     print(f"  relative distance: mean {np.mean(away):.3f}, median {np.median(away):.3f}, worst {max(away):.3f}; {np.mean(like):.1f} dB")
@@ -209,8 +211,9 @@ def projected(generator: torch.nn.Module, photo: Tensor, distance: torch.nn.Modu
 def bad(house: House, arguments: argparse.Namespace) -> None:
     """Ten generated faces, photographed badly: turned, dark and compressed. Found again as whom?"""
     aligner, dice = dvlatent.load("aligner"), np.random.RandomState(0)
-    print("Ten generated faces photographed badly (turned up to 20 degrees, half as bright, JPEG at quality 30), 100 steps")
-    for seed in range(FIRST_SEED + 1000, FIRST_SEED + 1010):
+    how = "turned up to 20 degrees, half as bright, JPEG at quality 30"
+    print(f"{arguments.bad} generated faces photographed badly ({how}), {arguments.steps or 100} steps")
+    for seed in range(FIRST_SEED + 1000, FIRST_SEED + 1000 + arguments.bad):
         w = dvlatent.truncate(house.faces.mapping(dvlatent.normal(seed, 512)), toward=house.faces.w_mean, psi=0.7)
         clean = house.faces.synthesis(dvlatent.broadcast(w, house.faces.num_layers))
         angle = dice.uniform(-20, 20)
@@ -220,7 +223,7 @@ def bad(house: House, arguments: argparse.Namespace) -> None:
             print(f"  seed {seed}: {reason}")
             continue
         start = house.encoder(photo) if house.encoder else None
-        ws, took = house.find(photo, InvertConfig(steps=100), start)
+        ws, took = house.find(photo, InvertConfig(steps=arguments.steps or 100), start)
         picture = house.draw(ws)
         who = float((house.identity(picture) - house.identity(clean)).norm())
         line = describe(likeness(picture, photo, house.distance, house.identity))
