@@ -145,7 +145,7 @@ def own(house: House, arguments: argparse.Namespace) -> None:
     print(f"{arguments.faces} of the generator's own faces, W, {steps} steps (bar: relative distance to the true w at most 0.3)")
     away, like = [], []
     for ws, photo in drawn(house, arguments.faces):
-        found, _ = house.find(photo, InvertConfig(steps=steps, space="w"))
+        found, _ = house.find(photo, InvertConfig(steps=steps, space="w", centre=0.05))
         away.append(float(away_from_truth(found, ws, house.faces.w_mean)))
         like.append(float(likeness(house.draw(found), house.draw(ws)).psnr_db))
     print(f"  relative distance: mean {np.mean(away):.3f}, median {np.median(away):.3f}, worst {max(away):.3f}; {np.mean(like):.1f} dB")

@@ -46,7 +46,7 @@ class InvertConfig:
     space: str = "w+"  # "w": one w for all layers; "w+": a w for every layer
     apart: float = 0.2  # share of the steps after which the layers may part, in W+
     together: float = 1e-3  # how strongly the w's of the layers are drawn to each other, in W+
-    centre: float = 1e-3  # how strongly their mean is drawn to the average face
+    centre: float = 1e-3  # how strongly their mean is drawn to the average face; 0.05 suits faces that the generator itself drew
     noise: float = 0.05  # added to w at first, in standard deviations, so that the search does not stick early
     noise_until: float = 0.3  # share of the steps by which the noise is gone
     pixels: float = 4.0  # weight of the differences of pixels, at several scales
