@@ -20,7 +20,7 @@ INK, QUIET, FAINT, PAPER = "#222222", "#5c5c5c", "#c9c9c9", "#ffffff"
 BLUE, RED, GREEN, VIOLET, GOLD = "#0072b2", "#d55e00", "#009e73", "#8f4b9e", "#b8860b"
 TINTS = {BLUE: "#f4f8fb", VIOLET: "#faf5fb", RED: "#fdf6f1"}
 SKINS, HAIRS = ("#f3cfb0", "#c68d5f", "#8a5a3a"), ("#5b3a21", "#26201d", "#b5b5b5")
-NOW = ("00", "01", "02", "03", "04", "05", "06")  # the lessons that exist
+NOW = ("00", "01", "02", "03", "04", "05", "06", "07")  # the lessons that exist
 
 
 @dataclass(frozen=True)
