@@ -22,7 +22,7 @@
 #
 # **Before this:** [05 · Where is age?](05_finding_directions.ipynb)
 #
-# **Time:** 85 s of computing on two CPU cores, 45 minutes of yours
+# **Time:** 75 s of computing on two CPU cores, 45 minutes of yours
 #
 # **Explains:** the question everybody asks after the ageing of strangers: "and how does *my* face get in there?"
 
@@ -198,7 +198,8 @@ axes.legend()
 plot.show(fig, alt="Three falling curves over sixty steps: pixels, perceptual distance and identity distance, each as a share of its start.")
 
 # %% [markdown]
-# **Check your guess.** Colours and outlines are there early; the perceptual distance keeps the most, for texture comes last, and some of it never.
+# **Check your guess.** Colours and outlines are there early; the perceptual distance keeps the most, for texture comes last, and some of it never. (The
+# bump is where the layers part: a new search with new steps, large ones first.)
 #
 # She is not in there, really: this is the nearest point that could be found in sixty steps. Compare the collar of the suit and the
 # strands of hair: what the generator has no habit of drawing, no w will draw.
@@ -318,12 +319,12 @@ with torch.no_grad():
 back = step.image.clamp(-1, 1)
 print("hardest to draw:", list(trouble)[int(likeness(back, hard).psnr_db.argmin())])
 fig = plot.labelled_grid(torch.cat([hard, back]), rows=["shown", "found"], columns=list(trouble), caption="It answers every question with what it knows.")
-plot.show(fig, alt="A face with a drawn hat, with a drawn hand, and on its side; below: a felt hat, no hand at all, and a smear of skin and hair.")
+plot.show(fig, alt="A face with a drawn hat, with a drawn hand, and on its side; below: a felt hat, no hand at all, and somebody else, upright.")
 
 # %% [markdown]
 # **Check your guess.** Its training photos had a few hats: so the flat drawing becomes something like felt, which nobody showed it. They had hardly any hands: so
-# it takes the hand away and *invents* a mouth behind it. And of a lying head it makes a smear, as no w at all draws one. (So will it with profiles. Aligning first
-# turns heads upright, but nothing turns a profile to the front.)
+# it takes the hand away and *invents* a mouth behind it. And of a lying head it makes somebody else altogether, upright: no w at all draws one that lies. (So will it with profiles.
+# Aligning first turns heads upright, but nothing turns a profile to the front.)
 #
 # It never says "I do not know this". The answer is as plausible as the generator can make it, and just for that reason not always *true*: whose smile was that behind the
 # hand? The same holds for scars, for make-up, and for every kind of people whom the training photos show seldom. Lesson 11 asks whom.
