@@ -104,7 +104,7 @@ def _add_find(commands: argparse._SubParsersAction) -> None:
     find.add_argument("--high", type=float, nargs=2, metavar=("FROM", "TO"), help="scores of the high end, e.g. 55 80")
     find.add_argument("--by", default="mean", help="mean (default), lda, logistic, svm or ridge")
     find.add_argument("--balance", nargs="+", default=[], metavar="SCORE", help="make both ends alike in these scores")
-    find.add_argument("--without", nargs="+", default=[], metavar="SCORE", help="project out what these scores are read from (logistic regression)")
+    find.add_argument("--without", nargs="+", default=[], metavar="SCORE", help="project out what these scores are read from (by logistic)")
     find.add_argument("--ridge", type=float, help="how strongly logistic, svm and ridge are held back (default: chosen on held-out faces)")
     find.add_argument("--faces", type=int, help="compare only the first so many faces of the population")
     find.add_argument("--layers", help="layers that an edit moves: coarse, middle, fine, all or numbers such as 0-8 (default all)")
