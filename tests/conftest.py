@@ -1,5 +1,7 @@
 """Shared by all tests. Tests marked `shapes` run with every shape and type in the signatures of floors 0 and 1 checked."""
 
+import signal
+
 from hypothesis import settings
 from jaxtyping import config as shapes
 from jaxtyping import install_import_hook
@@ -13,6 +15,8 @@ settings.load_profile("laws")
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: the processes of our tests must hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "shapes: check the shapes in signatures while this test runs (unless its name says refuse)")
 
 
