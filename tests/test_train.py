@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from dvlatent.checkpoints import format
 from dvlatent.data import Warp, ring, ring_centres
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
+from dvlatent.methods.running import follow
 from dvlatent.methods.train import LOSSES, TrainConfig, _State, critic_loss, generator_loss, slope, train
 from dvlatent.nets.digits import DigitCritic, DigitGenerator
 from dvlatent.nets.points import PointCritic, PointGenerator
@@ -102,15 +103,13 @@ def test_lazy_penalties_correct_adam_and_count():
 
 
 def test_the_average_forgets_half_in_its_half_life():
-    generator, critic = pair()
-    state = _State(generator, critic, TrainConfig(batch=10, ema_images=200))
-    state.index = 10_000  # far along: no ramp
-    for start, end, net in ((0.0, 1.0, state.average), (1.0, 1.0, generator)):
+    (generator, _), (average, _) = pair(), pair()
+    for start, net in ((0.0, average), (1.0, generator)):
         for weight in net.parameters():
-            weight.data.fill_(start if net is state.average else end)
+            weight.data.fill_(start)
     for _ in range(20):
-        state.follow()
-    assert torch.allclose(weights(state.average), torch.tensor(0.5))
+        follow(average, generator, images=100_000, batch=10, half_life=200)  # far along: no ramp
+    assert torch.allclose(weights(average), torch.tensor(0.5))
 
 
 def test_without_averaging_the_average_is_the_generator():

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from dvlatent.checkpoints.registry import close_up, load
 from dvlatent.errors import CheckpointError
 from dvlatent.latents import broadcast, truncate
 from dvlatent.methods.judge import array_on_disk, disturb, natural
+from dvlatent.methods.running import restored, state_of
 from dvlatent.methods.ship import LICENCE
 from dvlatent.nets.encoder import SIZE_PX, THUMBNAIL_PX, Encoder, reduced
 from dvlatent.rng import normal
@@ -127,7 +129,12 @@ def train_encoder(
     average.load_own(encoder.own())
     learning = [parameter for name, parameter in encoder.named_parameters() if not name.startswith("close_up.")]
     adam = torch.optim.AdamW(learning, lr=config.rate, weight_decay=config.decay)
-    first = _restore(state, encoder, average, adam) if state else 0
+    nets = {"encoder": encoder, "average": average}
+    first = restored(state, {part: net.load_own for part, net in nets.items()}, adam) if state else 0
+
+    def state_after(done: int) -> dict[str, Tensor]:
+        return state_of(done, {part: net.own() for part, net in nets.items()}, adam)
+
     variance = spread.square().sum()
     for index in range(first, config.steps):
         dice = np.random.RandomState([config.seed, index])  # each step has its own: nothing else to remember
@@ -147,7 +154,7 @@ def train_encoder(
             keep = min(0.995, (index + 1) / (index + 10))
             for mine, latest in zip(average.own().values(), encoder.own().values(), strict=True):
                 mine.lerp_(latest, 1 - keep)
-        yield EncoderStep(index, error.item(), average, lambda done=index + 1: _state(done, encoder, average, adam))
+        yield EncoderStep(index, error.item(), average, partial(state_after, index + 1))
 
 
 def principal(away: W) -> tuple[Tensor, Tensor]:
@@ -227,27 +234,3 @@ def ship_encoder(out: Path, folder: Path, test_faces: int = 200, **chosen: int) 
     }
     format.save(out, tensors, description)
     print(f"{out}: {description['scores']}", file=sys.stderr)
-
-
-def _state(done: int, encoder: Encoder, average: Encoder, adam: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = {f"encoder.{name}": tensor for name, tensor in encoder.own().items()}
-    state |= {f"average.{name}": tensor for name, tensor in average.own().items()}
-    state |= {f"adam.{place}.{name}": tensor for place, one in adam.state_dict()["state"].items() for name, tensor in one.items()}
-    return {name: tensor.clone() for name, tensor in state.items()} | {"done": torch.tensor(done)}
-
-
-def _restore(state: Mapping[str, Tensor], encoder: Encoder, average: Encoder, adam: torch.optim.Optimizer) -> int:
-    def part(of: str) -> dict[str, Tensor]:
-        return {name.removeprefix(of): tensor for name, tensor in state.items() if name.startswith(of)}
-
-    try:
-        encoder.load_own(part("encoder."))
-        average.load_own(part("average."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part("adam.").items():
-            place, key = name.split(".")
-            moments.setdefault(int(place), {})[key] = tensor
-        adam.load_state_dict({**adam.state_dict(), "state": moments})
-        return int(state["done"])
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointError(f"this training began with another config ({error}). Delete its file, or train with its config.") from error

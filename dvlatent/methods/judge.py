@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from dvlatent import images
 from dvlatent.errors import CheckpointError
 from dvlatent.latents import broadcast, truncate
+from dvlatent.methods.running import restored, state_of
 from dvlatent.nets.judge import BIN_YEARS, SIZE_PX, Judge
 from dvlatent.rng import normal
 from dvlatent.types import Generator, Image, Predictor, Ws
@@ -131,7 +132,12 @@ def train_judge(
         judge.smile_unit.copy_(torch.stack([smiles.mean(), smiles.std().clamp_min(1e-6)]))
     average.load_state_dict(judge.state_dict())
     adam = torch.optim.AdamW(judge.parameters(), lr=config.rate, weight_decay=config.decay)
-    first = _restore(state, judge, average, adam) if state else 0
+    nets = {"judge": judge, "average": average}
+    first = restored(state, {part: net.load_state_dict for part, net in nets.items()}, adam) if state else 0
+
+    def state_after(done: int) -> dict[str, Tensor]:
+        return state_of(done, {part: net.state_dict() for part, net in nets.items()}, adam)
+
     often = _evened(labels[:, 0].numpy(), config.even)
     known = {seed - config.first_seed: wears for seed, wears in glasses.items() if 0 <= seed - config.first_seed < pool.done}
     wearers, others = (np.array(sorted(face for face, wears in known.items() if wears == kind), dtype=int) for kind in (True, False))
@@ -157,7 +163,7 @@ def train_judge(
             keep = min(0.998, (index + 1) / (index + 10))
             for mine, latest in zip(average.state_dict().values(), judge.state_dict().values(), strict=True):
                 mine.lerp_(latest, 1 - keep) if mine.is_floating_point() else mine.copy_(latest)
-        yield JudgeStep(index, loss.item(), off_years, average, lambda done=index + 1: _state(done, judge, average, adam))
+        yield JudgeStep(index, loss.item(), off_years, average, partial(state_after, index + 1))
 
 
 def _loss(judge: Judge, pictures: Image, labels: Tensor, wearing: int, chosen: int, config: JudgeConfig) -> tuple[Tensor, float]:
@@ -232,30 +238,6 @@ def _evened(age_years: np.ndarray, even: float) -> np.ndarray:
     count = np.bincount(group, minlength=16)
     often = np.maximum(count[group], 0.005 * len(group)) ** -even  # a handful of faces must not fill every batch
     return often / often.sum()
-
-
-def _state(done: int, judge: Judge, average: Judge, adam: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state = {f"judge.{name}": tensor for name, tensor in judge.state_dict().items()}
-    state |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    state |= {f"adam.{place}.{name}": tensor for place, one in adam.state_dict()["state"].items() for name, tensor in one.items()}
-    return {name: tensor.clone() for name, tensor in state.items()} | {"done": torch.tensor(done)}
-
-
-def _restore(state: Mapping[str, Tensor], judge: Judge, average: Judge, adam: torch.optim.Optimizer) -> int:
-    def part(of: str) -> dict[str, Tensor]:
-        return {name.removeprefix(of): tensor for name, tensor in state.items() if name.startswith(of)}
-
-    try:
-        judge.load_state_dict(part("judge."))
-        average.load_state_dict(part("average."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part("adam.").items():
-            place, key = name.split(".")
-            moments.setdefault(int(place), {})[key] = tensor
-        adam.load_state_dict({**adam.state_dict(), "state": moments})
-        return int(state["done"])
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise CheckpointError(f"this training began with another config ({error}). Delete its file, or train with its config.") from error
 
 
 def array_on_disk(path: Path, shape: tuple[int, ...], kind: type) -> np.ndarray:

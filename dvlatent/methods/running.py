@@ -1,8 +1,8 @@
-"""What the longer trainings share: their state on disk, batches in several processes, mixed precision, a running average."""
+"""What trainings share: their state on disk, batches in several processes, mixed precision, a running average, falling rates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +13,9 @@ from torch import Tensor, nn
 
 from dvlatent.checkpoints import format
 from dvlatent.errors import CheckpointError, ShapeError
-from dvlatent.methods.train import _share as share
-from dvlatent.methods.train import _share_gradients as share_gradients
-from dvlatent.methods.train import _under as under
 
-__all__ = ["Running", "autocast", "follow", "share", "share_gradients", "under"]
-RAMP = 0.05  # an average never looks back further than this share of the run so far
+RAMP = 0.05  # an average never looks back further than this share of the run so far (Karras et al. 2020b, appendix B)
+Weights = dict[str, Tensor]
 
 
 class Running:
@@ -40,9 +37,7 @@ class Running:
 
     def cool(self) -> None:
         """Lower all rates in a straight line to zero over the last share of the steps (as Wang et al. 2018, section 4, do)."""
-        left, falling = self.config.steps - self.index, self.config.cooldown * self.config.steps
-        for name, adam in self.adams.items():
-            adam.param_groups[0]["lr"] = self.rates[name] * (min(1.0, left / falling) if falling else 1.0)
+        cool(self.adams, self.rates, self.config, self.index)
 
     def learn(self, name: str, loss: Tensor, accelerator: Any) -> None:
         """One step of one optimiser, with the gradients of all processes."""
@@ -56,8 +51,7 @@ class Running:
         """Write all of it: tensors as safetensors, the rest as JSON inside."""
         tensors = {f"{part}.{name}": value for part, net in self.nets.items() for name, value in net.state_dict().items()}
         for part, adam in self.adams.items():
-            for number, memory in adam.state_dict()["state"].items():
-                tensors |= {f"{part}.{number}.{name}": value for name, value in memory.items()}
+            tensors |= memory_of(adam, part)
         tensors |= {f"more.{name}": value for name, value in self.more.items()}
         tensors |= {"dice": self.dice.get_state(), "torch_dice": torch.get_rng_state()}
         format.save(path, {name: value.clone() for name, value in tensors.items()}, {"kind": "training", **self.about()})
@@ -80,11 +74,7 @@ class Running:
             for part, net in self.nets.items():
                 format.load_weights(net, under(tensors, part), f"{part} of {path}")
             for part, adam in self.adams.items():
-                memory: dict[int, dict[str, Tensor]] = {}
-                for name, value in under(tensors, part).items():
-                    number, _, key = name.partition(".")
-                    memory.setdefault(int(number), {})[key] = value
-                adam.load_state_dict({"state": memory, "param_groups": adam.state_dict()["param_groups"]})
+                remember(adam, under(tensors, part))
             self.more = under(tensors, "more")
             self.dice.set_state(tensors["dice"])
             torch.set_rng_state(tensors["torch_dice"])
@@ -97,6 +87,68 @@ class Running:
         return {"config": asdict(self.config), "index": self.index}
 
 
+def cool(adams: Mapping[str, torch.optim.Optimizer], rates: Mapping[str, float], config: Any, index: int) -> None:
+    """Lower all rates in a straight line to zero over the last `config.cooldown` of `config.steps`."""
+    left, falling = config.steps - index, config.cooldown * config.steps
+    for name, adam in adams.items():
+        adam.param_groups[0]["lr"] = rates[name] * (min(1.0, left / falling) if falling else 1.0)
+
+
+def memory_of(adam: torch.optim.Optimizer, part: str) -> Weights:
+    """What an optimiser remembers, as tensors with names: "part.number.name"."""
+    state = adam.state_dict()["state"].items()
+    return {f"{part}.{number}.{name}": value for number, memory in state for name, value in memory.items()}
+
+
+def remember(adam: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimiser back what `memory_of` told, without the part's name."""
+    memory: dict[int, Weights] = {}
+    for name, value in tensors.items():
+        number, _, key = name.partition(".")
+        memory.setdefault(int(number), {})[key] = value
+    adam.load_state_dict({**adam.state_dict(), "state": memory})
+
+
+def state_of(done: int, nets: Mapping[str, Weights], adam: torch.optim.Optimizer) -> Weights:
+    """A training with one optimiser as tensors: the weights of each network, what the optimiser remembers, and the steps done."""
+    tensors = {f"{part}.{name}": value for part, weights in nets.items() for name, value in weights.items()} | memory_of(adam, "adam")
+    return {name: value.clone() for name, value in tensors.items()} | {"done": torch.tensor(done)}
+
+
+def restored(state: Mapping[str, Tensor], nets: Mapping[str, Callable[[Weights], Any]], adam: torch.optim.Optimizer) -> int:
+    """Go back to `state_of`: `nets` take their weights. Gives the steps done. Raises CheckpointError for the state of another config."""
+    try:
+        for part, load in nets.items():
+            load(under(state, part))
+        remember(adam, under(state, "adam"))
+        return int(state["done"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"this training began with another config ({error}). Delete its file, or train with its config.") from error
+
+
+def under(tensors: Mapping[str, Tensor], part: str) -> Weights:
+    """The tensors of one part, without its name."""
+    return {name[len(part) + 1 :]: value for name, value in tensors.items() if name.startswith(part + ".")}
+
+
+def share(batch: int, accelerator: Any) -> slice:
+    """Which pictures of a batch are this process's."""
+    if accelerator is None:
+        return slice(None)
+    each = batch // accelerator.num_processes
+    return slice(each * accelerator.process_index, each * (accelerator.process_index + 1))
+
+
+def share_gradients(adam: torch.optim.Optimizer, accelerator: Any) -> None:
+    """Mean of all processes' gradients: since each sees as many pictures, the gradient of the whole batch."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return
+    gradients = [weight.grad for group in adam.param_groups for weight in group["params"] if weight.grad is not None]
+    whole = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+    for gradient, mean in zip(gradients, whole.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
 @torch.no_grad()
 def follow(average: nn.Module, latest: nn.Module, images: int, batch: int, half_life: float) -> None:
     """Move an average a little toward a network: half of it is renewed every `half_life` pictures, sooner early in a run of `images`."""
@@ -104,6 +156,8 @@ def follow(average: nn.Module, latest: nn.Module, images: int, batch: int, half_
     keep = 0.5 ** (batch / half_life) if half_life else 0.0
     for mine, its in zip(average.parameters(), latest.parameters(), strict=True):
         mine.lerp_(its, 1 - keep)
+    for mine, its in zip(average.buffers(), latest.buffers(), strict=True):
+        mine.copy_(its)
 
 
 def autocast(place: torch.device, bfloat16: bool, accelerator: Any) -> AbstractContextManager[Any]:

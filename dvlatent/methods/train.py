@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from dvlatent.checkpoints import format
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
+from dvlatent.methods.running import cool, follow, memory_of, remember, share, share_gradients, under
 
 LOSSES = ("non-saturating", "hinge", "wgan-gp")
-RAMP = 0.05  # the average never looks back further than this share of the run so far (Karras et al. 2020b, appendix B)
 
 
 @dataclass(frozen=True)
@@ -97,28 +97,28 @@ def train(
         state.load(Path(resume))
         if state.index >= config.steps:
             raise CheckpointError(f"{resume} has {state.index} steps behind it and {config.steps} were asked for: ask for more steps.")
-    place, share = next(generator.parameters()).device, _share(config.batch, accelerator)
+    place, mine = next(generator.parameters()).device, share(config.batch, accelerator)
     told = state.told  # both losses, the penalty, both scores
 
     def batch() -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Real pictures, dice, and the labels of each; all processes draw alike, each keeps its share."""
-        chosen = torch.randint(len(images), (config.batch,), generator=state.dice)[share]
-        z = torch.randn(config.batch, generator.z_dim, generator=state.dice)[share]
-        other = torch.randint(len(images), (config.batch,), generator=state.dice)[share]
+        chosen = torch.randint(len(images), (config.batch,), generator=state.dice)[mine]
+        z = torch.randn(config.batch, generator.z_dim, generator=state.dice)[mine]
+        other = torch.randint(len(images), (config.batch,), generator=state.dice)[mine]
         names = [[labels[which].to(place)] if labels is not None else [] for which in (chosen, other)]
         return images[chosen].to(place), z.to(place), *names
 
     def changed(image: Tensor) -> Tensor:
-        return image if augment is None else augment(image, augment.draw(config.batch, state.dice)[share].to(place))
+        return image if augment is None else augment(image, augment.draw(config.batch, state.dice)[mine].to(place))
 
     def learn(adam: torch.optim.Optimizer, loss: Tensor) -> None:
         adam.zero_grad()
         loss.backward()
-        _share_gradients(adam, accelerator)
+        share_gradients(adam, accelerator)
         adam.step()
 
     for index in range(state.index, config.steps):
-        state.cool()
+        cool(state.adams(), state.rates, config, index)
         critic.requires_grad_(True)
         for turn in range(config.critic_steps):
             real, z, real_names, fake_names = batch()
@@ -138,7 +138,7 @@ def train(
         fake_loss = generator_loss(config.loss, critic(changed(generator(z, *names)), *names))
         learn(state.generator_adam, fake_loss)
         state.index = index + 1
-        state.follow()
+        follow(state.average, generator, state.index * config.batch, config.batch, config.ema_images)
         told[[0, 1, 3, 4]] = torch.stack([loss, fake_loss, real_score.mean(), fake_score.mean()]).detach().cpu()
         numbers = told if accelerator is None else accelerator.reduce(told.to(place), "mean").cpu()
         if not torch.isfinite(numbers).all():
@@ -188,26 +188,10 @@ class _State:
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
         # The penalty has steps of its own, lazily: memory and rate are corrected for them (Karras et al. 2020, section 3.1).
         c = config.lazy / (config.lazy + 1) if config.penalty else 1.0
-        self.rates = config.rate, c * config.critic_rate
-        self.generator_adam = torch.optim.Adam(generator.parameters(), self.rates[0], (config.beta1, config.beta2))
-        self.critic_adam = torch.optim.Adam(critic.parameters(), self.rates[1], (config.beta1**c, config.beta2**c))
+        self.rates = {"generator_adam": config.rate, "critic_adam": c * config.critic_rate}
+        self.generator_adam = torch.optim.Adam(generator.parameters(), config.rate, (config.beta1, config.beta2))
+        self.critic_adam = torch.optim.Adam(critic.parameters(), c * config.critic_rate, (config.beta1**c, config.beta2**c))
         self.dice = torch.Generator().manual_seed(config.seed)
-
-    def cool(self) -> None:
-        """Lower both rates in a straight line once the cooldown has begun."""
-        left, falling = self.config.steps - self.index, self.config.cooldown * self.config.steps
-        for adam, rate in zip(self.adams().values(), self.rates, strict=True):
-            adam.param_groups[0]["lr"] = rate * min(1.0, left / falling) if falling else rate
-
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Move the average a little toward the generator: half of it is renewed every `ema_images` pictures."""
-        half_life = min(self.config.ema_images, RAMP * self.index * self.config.batch)
-        keep = 0.5 ** (self.config.batch / half_life) if half_life else 0.0
-        for mine, latest in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-            mine.lerp_(latest, 1 - keep)
-        for mine, latest in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            mine.copy_(latest)
 
     def parts(self) -> dict[str, Any]:
         return {"generator": self.generator, "critic": self.critic, "average": self.average}
@@ -219,8 +203,7 @@ class _State:
         """Write all of it: tensors as safetensors, the rest as JSON inside."""
         tensors = {f"{part}.{name}": value for part, net in self.parts().items() for name, value in net.state_dict().items()}
         for part, adam in self.adams().items():
-            for number, memory in adam.state_dict()["state"].items():
-                tensors |= {f"{part}.{number}.{name}": value for name, value in memory.items()}
+            tensors |= memory_of(adam, part)
         tensors |= {"told": self.told, "dice": self.dice.get_state()}
         tensors["torch_dice"] = torch.get_rng_state()  # for networks with dice of their own
         format.save(path, {name: value.clone() for name, value in tensors.items()}, {"kind": "training", **self.about()})
@@ -242,13 +225,9 @@ class _State:
             )
         try:
             for part, net in self.parts().items():
-                format.load_weights(net, _under(tensors, part), f"{part} of {path}")
+                format.load_weights(net, under(tensors, part), f"{part} of {path}")
             for part, adam in self.adams().items():
-                memory: dict[int, dict[str, Tensor]] = {}
-                for name, value in _under(tensors, part).items():
-                    number, _, key = name.partition(".")
-                    memory.setdefault(int(number), {})[key] = value
-                adam.load_state_dict({"state": memory, "param_groups": adam.state_dict()["param_groups"]})
+                remember(adam, under(tensors, part))
             self.told.copy_(tensors["told"])
             self.dice.set_state(tensors["dice"])
             torch.set_rng_state(tensors["torch_dice"])
@@ -258,28 +237,6 @@ class _State:
 
     def about(self) -> dict[str, Any]:
         return {"config": asdict(self.config), "index": self.index}
-
-
-def _under(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {name[len(part) + 1 :]: value for name, value in tensors.items() if name.startswith(part + ".")}
-
-
-def _share(batch: int, accelerator: Any) -> slice:
-    """Which pictures of a batch are this process's."""
-    if accelerator is None:
-        return slice(None)
-    each = batch // accelerator.num_processes
-    return slice(each * accelerator.process_index, each * (accelerator.process_index + 1))
-
-
-def _share_gradients(adam: torch.optim.Optimizer, accelerator: Any) -> None:
-    """Mean of all processes' gradients: since each sees as many pictures, the gradient of the whole batch."""
-    if accelerator is None or accelerator.num_processes == 1:
-        return
-    gradients = [weight.grad for group in adam.param_groups for weight in group["params"] if weight.grad is not None]
-    whole = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-    for gradient, mean in zip(gradients, whole.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
 
 
 def _why(index: int, numbers: Tensor, config: TrainConfig) -> str:
