@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from dvlatent.filters import Filter
 
 FILMS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"}
-READS = {"age": "attributes", "male": "attributes"}  # which predictor gives a score; the others are read from landmarks
 Steps = list[tuple["Filter", float]]
 
 
@@ -97,6 +96,7 @@ def _sweep(generator: Any, direction: Direction, score: str, amount: float, face
 
     from dvlatent.checkpoints.registry import load
     from dvlatent.methods.effects import carried, layer_sweep
+    from dvlatent.methods.pairing import READS
 
     predictor = load(READS.get(score, "landmarks"))
     found = layer_sweep(generator, direction, [amount], tqdm(range(500_000, 500_000 + faces)), predictor, identity=load("identity"))

@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+import torch
 from hypothesis import settings
 from jaxtyping import config as shapes
 from jaxtyping import install_import_hook
@@ -12,6 +14,15 @@ shapes.update("jaxtyping_disable", True)
 
 settings.register_profile("laws", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile("laws")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For many small operations: two threads would wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_configure(config):

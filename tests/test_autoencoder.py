@@ -15,6 +15,8 @@ from dvlatent.methods import encode, ship_maps
 from dvlatent.methods.encode import EncodeConfig, attention, encode_all, information, redraw_error, sample, train_autoencoder
 from dvlatent.nets.autoencoder import FACES, Autoencoder, AutoencoderConfig, as_pictures, perceptron
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = AutoencoderConfig(side=8, look=8, encoder=(32,), decoder=(32,))
 
 
@@ -25,11 +27,6 @@ def bars(count=256, seed=0):
     across = torch.exp(-((line - truth[:, :1]) ** 2) / 0.05)  # [count, 8]
     down = torch.sigmoid(12 * (line - truth[:, 1:]))
     return (2 * down[:, :, None] * across[:, None] - 1)[:, None], truth
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("config", [AutoencoderConfig(code=code, variational=v) for code in (1, 2, 3) for v in (False, True)] + [FACES])

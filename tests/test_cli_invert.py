@@ -16,6 +16,8 @@ from dvlatent.methods.inversion import Inversion
 from dvlatent.nets.toy import ToyFaces
 from dvlatent.rng import normal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 toy = ToyFaces(resolution=32)
 PLACE = Alignment(((20.0, 10.0), (20.0, 50.0), (60.0, 50.0), (60.0, 10.0)), (70, 90))
 
@@ -28,7 +30,6 @@ def aligner(photo, face=0, size_px=1024):
 
 @pytest.fixture(autouse=True)
 def place(monkeypatch, tmp_path):
-    torch.set_num_threads(1)
     for name, stands_in in {"faces": toy, "perceptual": None, "identity": None, "aligner": aligner}.items():
         monkeypatch.setitem(registry.LOADERS, name, lambda it=stands_in: it)
     monkeypatch.setitem(registry.LOADERS, "encoder", lambda: lambda face: toy.w_mean[None] + 0.1)

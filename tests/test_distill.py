@@ -14,20 +14,14 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
-from dvlatent.methods.distill import DistillConfig, Some, distill, feature_matching, least_squares, stacked, trial_scores
+from dvlatent.methods.distill import DistillConfig, Some, distill, feature_matching, least_squares, stacked, timidity, trial_scores
 from dvlatent.methods.photos import TRIALS, PhotoWarp, jpeg
 from dvlatent.nets.pix2pixhd import Student
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = DistillConfig(steps=6, batch=4, coarse_steps=0, look_every=0, cooldown=0.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def weights(*nets):
@@ -263,3 +257,16 @@ def test_trials_do_what_their_names_say():
 def test_a_student_learns_from_pairs_of_any_size_that_its_own_default_takes():
     student = Student()
     assert student.sizes == {"width": 16, "downs": 4, "blocks": 6, "reach": 2.0, "dial": 32}
+
+
+@pytest.mark.parametrize("share, factor", [(1 / 1.3, 1.3), (1.0, 1.0), (1.2, 1.0), (0.25, 2.0)])
+def test_a_timid_student_is_told_by_how_much(share, factor):
+    """One that makes 1/1.3 of the change must make 1.3 times as much; a bold one is left alone, a hopeless one doubled at most."""
+    pairs = Tiny()
+
+    class Timid(torch.nn.Linear):
+        def forward(self, before, strength):
+            row = [int((pairs.before == one).flatten(1).all(1).nonzero()[0]) for one in before]
+            return before + share * (pairs.after[row] - before)
+
+    assert timidity(Timid(1, 1), pairs, lambda image: image.mean(dim=(1, 2, 3))) == pytest.approx(factor, abs=0.02)

@@ -23,6 +23,8 @@ from dvlatent.nets.encoder import CLOSE_UP_PX, Encoder
 from dvlatent.nets.toy import ToyFaces
 from dvlatent.rng import normal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = EncoderConfig(faces=300, steps=150, batch=64, hidden=32, rate=4e-3, bfloat16=False)
 
 
@@ -41,7 +43,6 @@ def blank(**sizes):
 
 @pytest.fixture(scope="module")
 def toy():
-    torch.set_num_threads(1)
     return ToyFaces(resolution=64)
 
 
@@ -57,7 +58,6 @@ def seen(toy, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shipped():
-    torch.set_num_threads(1)
     return load("encoder")
 
 

@@ -15,12 +15,13 @@ from dvlatent.methods.invert import InvertConfig, invert
 from dvlatent.nets.toy import ToyFaces
 from dvlatent.rng import normal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PLACE = Alignment(((0.1, 1 / 3), (0.25, 80.5), (90.0, 79.0), (89.0, -3.5)), (100, 120))
 
 
 @pytest.fixture(scope="module")
 def toy():
-    torch.set_num_threads(1)
     return ToyFaces(resolution=32)
 
 

@@ -13,12 +13,13 @@ from dvlatent.methods.invert import InvertConfig, Space, invert
 from dvlatent.nets.toy import ToyFaces
 from dvlatent.rng import normal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = InvertConfig(steps=12, rate=0.2)
 
 
 @pytest.fixture(scope="module")
 def toy():
-    torch.set_num_threads(1)
     return ToyFaces(resolution=32)
 
 

@@ -323,7 +323,7 @@ def test_the_command_makes_pairs_and_goes_on(small_house, tmp_path, capsys, monk
 
 
 def test_the_command_shows_which_layers_carry_the_edit(small_house, capsys, monkeypatch):
-    monkeypatch.setattr("dvlatent.filter_commands.READS", {"blue": "attributes"})
+    monkeypatch.setattr("dvlatent.methods.pairing.READS", {"blue": "attributes"})
     assert cli.main(["pairs", "--edit", "age:2", "--sweep", "3"]) == 0
     told = capsys.readouterr().out
     assert "fine     100% of the change of blue" in told and "coarse     0%" in told and "move layers 2 to 2" in told

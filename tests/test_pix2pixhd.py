@@ -135,3 +135,13 @@ def test_students_refuse_what_is_no_picture():
             student(image, torch.ones(1))
     with pytest.raises(ShapeError, match="one strength for each of 2"):
         student.change(noise(2, 3, 8, 8), torch.ones(3))
+
+
+def test_an_amplified_student_changes_as_much_more():
+    torch.manual_seed(0)
+    student = Student(width=4, blocks=1).eval()
+    photo, strength = torch.rand(1, 3, 32, 32) - 0.5, torch.tensor([1.0])
+    once = student.change(photo, strength)
+    student.amplify(1.3)
+    assert torch.allclose(student.change(photo, strength), 1.3 * once, atol=1e-6) and once.abs().max() > 0
+    assert torch.equal(student(photo, torch.zeros(1)), photo)

@@ -1,8 +1,11 @@
 """`dvlatent distill`: from a folder of pairs to a filter that loads, through a stop, with everything that makes it again."""
 
 import json
+import re
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +18,9 @@ from dvlatent import cli
 from dvlatent.errors import ShapeError
 from dvlatent.methods import distill, ship_filters
 from dvlatent.methods.pairs import Pairs, write
+from dvlatent.methods.running import progress
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +38,9 @@ class Perceptual(Blurred):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setattr(ship_filters, "load", lambda name: {"perceptual": Perceptual()}[name])
+    _, _, look, _ = parts()
+    monkeypatch.setattr(ship_filters, "load", lambda name: {"perceptual": Perceptual(), "landmarks": look}[name])
     monkeypatch.setattr(ship_filters, "SAVE_EVERY", 1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_first_pairs_are_held_back_forth_and_back(folder):
@@ -78,6 +81,7 @@ def test_a_filter_is_made_stopped_and_made_on(folder, tmp_path, monkeypatch, cap
     assert told[1]["command"] == f"dvlatent distill {folder.name} --out mine.safetensors --steps 4 --batch 2 --coarse-steps 0 --held 2"
     name, first = told[1]["direction"], Pairs(folder).about["first"]
     assert told[1]["pairs_command"].startswith(f'dvlatent pairs --edit "{name}:-2..+2" --psi 0.9 --first {first} --count 6 ')
+    assert 1 <= told[1]["amplified"] <= 2
     assert told[1]["pairs"] == 4 and told[1]["steps_done"] == 4 and told[1]["scores"]["as drawn"]["left"] > 0
     assert told[1]["made_as"]["direction"]["name"] == told[1]["direction"]
 
@@ -112,6 +116,20 @@ def test_help_is_instant():
 
 
 def test_a_process_that_is_not_the_first_shows_and_writes_nothing(tmp_path, capsys):
-    steps = [object(), object()]
+    steps = [SimpleNamespace(index=index, parts={}) for index in range(2)]
     assert list(ship_filters.with_progress(steps, 2, keep=None)) == steps
     assert capsys.readouterr().err == ""
+
+
+def test_the_bar_of_a_run_that_goes_on_keeps_its_pace(capsys):
+    """It begins where the run was left, and what was done before does not count as fast."""
+
+    def steps():
+        for index in range(980, 1000):
+            time.sleep(0.02)
+            yield SimpleNamespace(index=index)
+
+    assert [step.index for step in progress(steps(), 1000, lambda step: f"at {step.index}")] == list(range(980, 1000))
+    told = capsys.readouterr().err.splitlines()[-1].split("\r")[-1]
+    assert "1000/1000" in told and "at 999" in told
+    assert float(re.search(r"([0-9.]+)step/s", told)[1]) < 60

@@ -20,13 +20,7 @@ from dvlatent.methods.train import LOSSES, TrainConfig, _State, critic_loss, gen
 from dvlatent.nets.digits import DigitCritic, DigitGenerator
 from dvlatent.nets.points import PointCritic, PointGenerator
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pair(seed=0, width=16, depth=2):

@@ -12,6 +12,8 @@ from dvlatent.methods.tune import TuneConfig, Tuning, tune
 from dvlatent.nets.toy import ToyFaces
 from dvlatent.rng import normal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = TuneConfig(steps=30, tunes=r"paint\.(weight|bias)", rate=0.05, rank=64, locality=0)
 
 
@@ -37,7 +39,6 @@ class Painter(nn.Module):
 
 @pytest.fixture
 def painter():
-    torch.set_num_threads(1)
     return Painter()
 
 

@@ -13,6 +13,8 @@ from dvlatent.methods import ship_cyclegan
 from dvlatent.methods.unpaired import ImagePool, UnpairedConfig, unpaired
 from dvlatent.nets.cyclegan import CycleGAN
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = UnpairedConfig(steps=5, batch=2, coarse_steps=0, cooldown=0.0, pool=3)
 
 
@@ -39,14 +41,6 @@ def net(seed=0):
 
 def weights(net):
     return torch.cat([value.detach().flatten().clone() for value in net.state_dict().values()])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def numbered(*numbers):

@@ -205,6 +205,38 @@ def look_at(student: nn.Module, unseen: Lessons, count: int = LOOK) -> Image:
 
 
 @torch.no_grad()
+def timidity(student: nn.Module, unseen: Lessons, read: Callable[[Image], Float[Tensor, " batch"]], count: int = 64) -> float:
+    """By which factor a student's change of the picture falls short of its teacher's, as `read` sees it: 1 is equal, 1.3 is timid.
+
+    Who must answer with one picture where several would do answers with their mean: with less than any of them. The factor is the one
+    that makes the mean move of the score along the strengths equal on unseen pairs, found by bisection between 1 and 2.
+    """
+    took, towards, wanted = [], [], torch.zeros(())
+    count, place = min(count, len(unseen)), next(student.parameters()).device
+    for at in range(0, count, 8):
+        before, after, strength = (part.to(place) for part in unseen.batch(range(at, min(at + 8, count))))
+        base = read(before)
+        took.append((before, student(before, strength) - before, base))
+        towards.append(strength.sign())
+        wanted = wanted + (strength.sign() * (read(after) - base)).sum()
+
+    def falls_short(factor: float) -> bool:
+        moved = [
+            way * (read((before + factor * change).clamp(-1, 1)) - base)
+            for (before, change, base), way in zip(took, towards, strict=True)
+        ]
+        return bool(torch.cat(moved).sum() < wanted)
+
+    low, high = 1.0, 2.0
+    if not falls_short(low):
+        return low
+    for _ in range(6):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falls_short(middle) else (low, middle)
+    return (low + high) / 2
+
+
+@torch.no_grad()
 def trial_scores(student: nn.Module, unseen: Lessons, perceptual: Distance, count: int = 64) -> dict[str, dict[str, float]]:
     """How near a student comes to its teacher on unseen pairs, as drawn and made unlike what the teacher draws (`photos.TRIALS`).
 

@@ -25,7 +25,7 @@ from dvlatent.checkpoints.registry import close_up, load
 from dvlatent.errors import CheckpointError
 from dvlatent.latents import broadcast, truncate
 from dvlatent.methods.judge import array_on_disk, disturb, natural
-from dvlatent.methods.running import restored, state_of
+from dvlatent.methods.running import progress, restored, state_of
 from dvlatent.methods.ship import LICENCE
 from dvlatent.nets.encoder import SIZE_PX, THUMBNAIL_PX, Encoder, reduced
 from dvlatent.rng import normal
@@ -211,9 +211,7 @@ def ship_encoder(out: Path, folder: Path, test_faces: int = 200, **chosen: int) 
     if before["config"] != plan:
         raise CheckpointError(f"{kept} is a training with {before['config']}; {plan} was asked for. Delete it, or give another --pool.")
     steps = train_encoder(looks, pool_ws(generator, config), generator.w_mean, eyes, config, state)
-    bar = tqdm(steps, initial=int(state.get("done", 0)), total=config.steps, unit="step", desc="training")
-    for step in bar:
-        bar.set_postfix_str(f"error {step.error:.3f}", refresh=False)
+    for step in progress(steps, config.steps, lambda step: f"error {step.error:.3f}"):
         if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == config.steps - 1:
             format.save(kept, step.state(), {"kind": "encoder in training", "config": plan})
     average = {name: tensor for name, tensor in format.load(kept, "encoder in training")[0].items() if name.startswith("average.")}

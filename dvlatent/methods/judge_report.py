@@ -17,6 +17,7 @@ from dvlatent.checkpoints import format
 from dvlatent.checkpoints.registry import load
 from dvlatent.errors import CheckpointError
 from dvlatent.methods.judge import JudgeConfig, LabelPool, glasses_labels, label_pool, train_judge
+from dvlatent.methods.running import progress
 from dvlatent.methods.ship import LICENCE
 from dvlatent.nets.judge import Judge
 from dvlatent.types import Predictor
@@ -72,10 +73,8 @@ def ship_judge(out: Path, folder: Path, test_faces: tuple[int, int] = (1000, 200
     state, before = format.load(kept, "judge in training") if kept.exists() else ({}, {"config": plan})
     if before["config"] != plan:
         raise CheckpointError(f"{kept} is a training with {before['config']}; {plan} was asked for. Delete it, or give another --pool.")
-    done = int(state.get("done", 0))
-    bar = tqdm(train_judge(pool, glasses, config, state), initial=done, total=config.steps, unit="step", desc="training")
-    for step in bar:
-        bar.set_postfix_str(f"off by {step.off_years:.1f} years", refresh=False)
+    steps = train_judge(pool, glasses, config, state)
+    for step in progress(steps, config.steps, lambda step: f"off by {step.off_years:.1f} years"):
         if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == config.steps - 1:
             format.save(kept, step.state(), {"kind": "judge in training", "config": plan})
     tensors = _halved(format.load(kept, "judge in training")[0])

@@ -64,6 +64,7 @@ class Rules:
     apart: float = 0.6  # identity distance from which the after counts as somebody else
 
 
+READS = {"age": "attributes", "male": "attributes"}  # which predictor gives a score; the others are read from landmarks
 CLEAN = {"sure": (0.4, 99.0), "others": (-99.0, 0.3), "yaw": (-45.0, 45.0)}
 POSE = {"yaw": 8.0, "pitch": 8.0, "roll": 3.0}
 RULES = {  # for the directions that we ship, read by attributes, landmarks and clean

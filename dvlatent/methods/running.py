@@ -1,21 +1,24 @@
-"""What trainings share: their state on disk, batches in several processes, mixed precision, a running average, falling rates."""
+"""What trainings share: state on disk, batches in several processes, mixed precision, a running average, falling rates, a bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from dvlatent.checkpoints import format
 from dvlatent.errors import CheckpointError, ShapeError
 
 RAMP = 0.05  # an average never looks back further than this share of the run so far (Karras et al. 2020b, appendix B)
 Weights = dict[str, Tensor]
+Step = TypeVar("Step")  # of any training: it has an `index`, from 0
 
 
 class Running:
@@ -158,6 +161,26 @@ def follow(average: nn.Module, latest: nn.Module, images: int, batch: int, half_
         mine.lerp_(its, 1 - keep)
     for mine, its in zip(average.buffers(), latest.buffers(), strict=True):
         mine.copy_(its)
+
+
+def progress(steps: Iterable[Step], total: int, words: Callable[[Step], str], quiet: bool = False) -> Iterator[Step]:
+    """A bar over the steps of a training, which may have begun earlier. `words` tell of a step; `quiet` hides it all."""
+    with tqdm(total=total, unit="step", desc="training", disable=quiet) as bar:
+        for step in steps:
+            if not bar.n:
+                bar.initial = bar.n = bar.last_print_n = step.index  # known from before: no part of the pace
+            bar.set_postfix_str(words(step), refresh=False)
+            bar.update()
+            yield step
+
+
+def accelerated() -> Any:
+    """The package accelerate's view of this process, if it was started as one of several, or with mixed precision."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
+        return None
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=not torch.cuda.is_available())
 
 
 def autocast(place: torch.device, bfloat16: bool, accelerator: Any) -> AbstractContextManager[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from dvlatent.checkpoints.registry import load
 from dvlatent.checkpoints.store import asset_path
 from dvlatent.errors import ShapeError
 from dvlatent.methods.preview import PreviewConfig, PreviewStep, preview_scores, render_pool, train_preview
+from dvlatent.methods.running import progress
 from dvlatent.nets.mobile_stylegan import MobileStyleGAN
 from dvlatent.rng import normal
 
@@ -60,20 +60,14 @@ def ship_preview(out: Path, folder: Path, test_faces: int = 200, **chosen: int) 
         "command": f"dvlatent train preview --out {out.name} --faces {config.faces} --steps {config.steps}",
         "licence": LICENCE,
     }
-    for step in _with_progress(train_preview(generator, pool, config), config.steps):
+    steps = train_preview(generator, pool, config)
+    for step in progress(steps, config.steps, lambda step: f"{step.psnr_db:.1f} dB"):
         if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == config.steps - 1:
             _save_head(out, step, description)
     generator.preview_head = step.head
     scores = preview_scores(generator, load("attributes"), test_faces, psi=0.7)
     _save_head(out, step, description | {"scores": scores})
     print(f"{out}: {scores}", file=sys.stderr)
-
-
-def _with_progress(steps: Iterator[PreviewStep], total: int) -> Iterator[PreviewStep]:
-    with tqdm(steps, total=total, unit="step", desc="training") as bar:
-        for step in bar:
-            bar.set_postfix_str(f"{step.psnr_db:.1f} dB", refresh=False)
-            yield step
 
 
 def _save_head(out: Path, step: PreviewStep, description: dict[str, object]) -> None:

@@ -17,7 +17,8 @@ from dvlatent.checkpoints.registry import load
 from dvlatent.errors import ShapeError
 from dvlatent.latents import broadcast, truncate
 from dvlatent.methods import survey
-from dvlatent.methods.ship_filters import accelerated, with_progress
+from dvlatent.methods.running import accelerated
+from dvlatent.methods.ship_filters import with_progress
 from dvlatent.methods.unpaired import UnpairedConfig, unpaired
 from dvlatent.nets.cyclegan import CycleGAN
 from dvlatent.rng import normal

@@ -7,21 +7,18 @@ on several CPU cores by `torchrun --nproc_per_node 2 -m dvlatent train digits --
 from __future__ import annotations
 
 import math
-import os
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from dvlatent.checkpoints import format
 from dvlatent.checkpoints.registry import load
 from dvlatent.data import Digits, Warp
 from dvlatent.methods.classify import ClassifyConfig, classifier_scores, train_classifier
 from dvlatent.methods.quality import frechet
+from dvlatent.methods.running import accelerated, progress
 from dvlatent.methods.train import Step, TrainConfig, train
 from dvlatent.nets.digits import CLASSES, DigitClassifier, DigitCritic, DigitGenerator
 
@@ -37,7 +34,7 @@ def ship_classifier(out: Path, **chosen: int) -> None:
     config = ClassifyConfig(**chosen)
     seen, held = load("mnist").split()
     steps = train_classifier(seen, config)
-    for step in _bar(steps, config.steps, lambda step: f"{step.loss:.3f}"):
+    for step in progress(steps, config.steps, lambda step: f"{step.loss:.3f}"):
         last = step
     save_classifier(out, last.classifier, config, len(seen), classifier_scores(last.classifier, held))
 
@@ -64,14 +61,15 @@ def ship_digits(out: Path, **chosen: int) -> None:
     """
     config = TrainConfig(**{**vars(LONG), **chosen})
     seen, _ = load("mnist").split()
-    accelerator = _accelerator()
+    accelerator = accelerated()
     torch.manual_seed(config.seed)
     place = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator, critic = DigitGenerator(WIDTH).to(place), DigitCritic(CRITIC_WIDTH).to(place)
     kept, first = out.with_suffix(".run.safetensors"), accelerator is None or accelerator.is_main_process
     resume = kept if kept.exists() else None
     steps = train(generator, critic, seen.images, config, labels=seen.labels, augment=GENTLE, resume=resume, accelerator=accelerator)
-    for step in _bar(steps, config.steps, lambda step: f"real {step.real_score:.1f}, drawn {step.fake_score:.1f}", quiet=not first):
+    words = lambda step: f"real {step.real_score:.1f}, drawn {step.fake_score:.1f}"  # noqa: E731
+    for step in progress(steps, config.steps, words, quiet=not first):
         done = step.index + 1
         if first and done % SAVE_EVERY == 0 and done < config.steps:
             step.save(kept)
@@ -124,21 +122,3 @@ def _save_generator(out: Path, step: Step, config: TrainConfig, scores: dict[str
 
 def _half(net: nn.Module) -> dict[str, Tensor]:
     return {name: value.half() if value.is_floating_point() else value for name, value in net.state_dict().items()}
-
-
-def _bar(steps: Iterable[Any], total: int, words: Any, quiet: bool = False) -> Iterator[Any]:
-    with tqdm(steps, total=total, unit="step", desc="training", disable=quiet) as bar:
-        for step in bar:
-            if bar.n == 0 and getattr(step, "index", 0):  # a run that goes on
-                bar.n = bar.initial = step.index
-            bar.set_postfix_str(words(step), refresh=False)
-            yield step
-
-
-def _accelerator() -> Any:
-    """The package accelerate's view of this process, if it was started as one of several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return None
-    from accelerate import Accelerator
-
-    return Accelerator(cpu=not torch.cuda.is_available())

@@ -6,22 +6,24 @@ which takes GPUs where there are some, and CPU cores otherwise.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
+from torch import Tensor
 
 from dvlatent import images
 from dvlatent.checkpoints import format
 from dvlatent.checkpoints.registry import load
 from dvlatent.errors import ShapeError
-from dvlatent.methods.distill import DistillConfig, Some, Step, distill, trial_scores
+from dvlatent.methods.distill import DistillConfig, Some, Step, distill, timidity, trial_scores
+from dvlatent.methods.pairing import READS
 from dvlatent.methods.pairs import Pairs
 from dvlatent.methods.photos import PhotoWarp
+from dvlatent.methods.running import accelerated, progress
 from dvlatent.nets.pix2pixhd import Critics, Student
+from dvlatent.types import Image
 
 LICENCE = "research and teaching only, as the generator that taught it"
 SAVE_EVERY = 50  # steps
@@ -33,8 +35,8 @@ def ship_filter(folder: Path, out: Path, *, held: int = HELD, start: Path | None
     """Train a filter on a folder of pairs, every pair forth and back, and write its average, in half precision.
 
     The run is kept beside `out` (`.run.safetensors`) every 50 steps: the same command goes on from there. A look at unseen pairs is
-    written beside it, too (`.jpg`). It begins with the weights of the filter `start`, if there is one. `chosen` are fields of
-    DistillConfig. Raises ShapeError for fewer pairs than `held` + 1.
+    written beside it, too (`.jpg`). It begins with the weights of the filter `start`, if there is one. In the end it is made as bold
+    as its teacher (`timidity`). `chosen` are fields of DistillConfig. Raises ShapeError for fewer pairs than `held` + 1.
     """
     config = DistillConfig(**{"bfloat16": True, **chosen})
     pairs, unseen = held_out(Pairs(folder, reverse=True), held)
@@ -43,7 +45,9 @@ def ship_filter(folder: Path, out: Path, *, held: int = HELD, start: Path | None
     place = accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     student = Student()
     if start is not None:
-        format.load_weights(student, format.load(start, "filter")[0], start.name)
+        weights, told = format.load(start, "filter")
+        format.load_weights(student, weights, start.name)
+        student.amplify(1 / float(told.get("amplified", 1)))  # as it was when it was trained
     student, critics = (net.to(place, memory_format=torch.channels_last) for net in (student, Critics(7, CRITIC_WIDTH)))
     perceptual, first = load("perceptual").to(place), accelerator is None or accelerator.is_main_process
     identity = load("identity").to(place) if config.identity else None
@@ -51,7 +55,7 @@ def ship_filter(folder: Path, out: Path, *, held: int = HELD, start: Path | None
     about = {"pairs": len(pairs) // 2, "held": held, "size_px": unseen.batch([0])[0].shape[-1], "made_as": pairs.pairs.about}
     about |= {"config": vars(config), "command": spelled(folder, out, chosen, held, start)}
     if start is not None:
-        about["started_from"] = {name: format.load(start, "filter")[1].get(name) for name in ("command", "config", "steps_done")}
+        about["started_from"] = {name: told.get(name) for name in ("command", "config", "steps_done")}
     about["pairs_command"] = pairs_spelled(about["made_as"], len(unseen) + len(pairs) // 2, folder)
     steps = distill(
         student, critics, pairs, perceptual, config, augment=PhotoWarp(), identity=identity, unseen=unseen if first else None,
@@ -62,8 +66,10 @@ def ship_filter(folder: Path, out: Path, *, held: int = HELD, start: Path | None
             images.write(step.look, out.with_suffix(".jpg"))
             save_filter(out, step.average, {**about, "steps_done": step.index + 1})
     if first:
+        factor = timidity(step.average, unseen, reader(about["made_as"]["rules"]))
+        step.average.amplify(factor)
         scores = trial_scores(step.average, unseen, perceptual)
-        save_filter(out, step.average, {**about, "steps_done": step.index + 1, "scores": scores})
+        save_filter(out, step.average, {**about, "steps_done": step.index + 1, "amplified": round(factor, 3), "scores": scores})
         kept.unlink(missing_ok=True)
         print("\n".join([f"{out}: on {min(64, len(unseen))} unseen pairs", *(f"  {name:18} {told}" for name, told in scores.items())]))
 
@@ -87,17 +93,11 @@ def save_filter(out: Path, student: Student, about: Mapping[str, Any]) -> None:
 
 def with_progress(steps: Iterable[Step], total: int, keep: Path | None) -> Iterator[Step]:
     """A bar, and the run on disk every so often. No `keep`, no bar: another process has both."""
-    if keep is None:
-        yield from steps
-        return
-    with tqdm(total=total, unit="step") as bar:
-        for step in steps:
-            bar.initial = bar.initial or step.index  # known from before: no part of the pace
-            bar.set_postfix_str(" ".join(f"{name} {part:.3f}" for name, part in step.parts.items()), refresh=False)
-            bar.update(step.index + 1 - bar.n)
-            if (step.index + 1) % SAVE_EVERY == 0:
-                step.save(keep)
-            yield step
+    words = lambda step: " ".join(f"{name} {part:.3f}" for name, part in step.parts.items())  # noqa: E731
+    for step in progress(steps, total, words, quiet=keep is None):
+        if keep is not None and (step.index + 1) % SAVE_EVERY == 0:
+            step.save(keep)
+        yield step
 
 
 def spelled(folder: Path, out: Path, chosen: Mapping[str, Any], held: int, start: Path | None = None) -> str:
@@ -115,10 +115,9 @@ def pairs_spelled(made_as: Mapping[str, Any], count: int, folder: Path) -> str:
     return f'dvlatent pairs --edit "{edit}" {how} --out {folder.name}'
 
 
-def accelerated() -> Any:
-    """The package accelerate's view of this process, if it was started as one of several, or with mixed precision."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 and os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no":
-        return None
-    from accelerate import Accelerator
-
-    return Accelerator(cpu=not torch.cuda.is_available())
+def reader(rules: Mapping[str, Any]) -> Callable[[Image], Tensor]:
+    """How the score that an edit moves is read: by the predictor that chose the pairs."""
+    name = rules["score"]
+    predictor = load(READS.get(name, "landmarks"))
+    column = predictor.names.index(name)
+    return lambda image: predictor(image)[:, column].float()

@@ -160,6 +160,12 @@ class Student(nn.Module):
         x = F.pixel_shuffle(self.out(x), PATCH)  # [batch, 3, height, width]
         return x[..., :height, :width] if any(extra) else x
 
+    @torch.no_grad()
+    def amplify(self, factor: float) -> None:
+        """Multiply, in place, whatever is added to a photo."""
+        self.out.gain.mul_(factor)
+        self.out.bias.mul_(factor)
+
     def folded(self) -> Student:
         """A frozen copy for running and export: the same answers from ordinary convolutions, with weights standardised once."""
         copied = copy.deepcopy(self).eval().requires_grad_(False)
