@@ -25,7 +25,7 @@ from dvlatent.nets.digits import CLASSES, DigitClassifier, DigitCritic, DigitGen
 LICENCE = "CC BY-SA 3.0, as the MNIST digits that it learned from"
 SAVE_EVERY = 500  # steps
 WIDTH, CRITIC_WIDTH = 48, 32  # channels of what we ship
-LONG = TrainConfig(steps=12_000, batch=64, rate=2e-3, critic_rate=2e-3, penalty=0.05, lazy=4, ema_images=20_000)
+LONG = TrainConfig(steps=14_000, batch=64, rate=2e-3, critic_rate=2e-3, penalty=0.05, lazy=4, ema_images=100_000, cooldown=0.4)
 GENTLE = Warp(shift_px=1.0, turn_degrees=4.0, zoom=0.05, shear=0.05, elastic_px=0.4, share=0.6)  # against learning 4,000 digits by heart
 
 

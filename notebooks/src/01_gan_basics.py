@@ -310,7 +310,7 @@ scores = {name: measure(images) for name, images in fakes.items()}
 print(f"long training: sure of at least 95 %: {scores['long training'][0] >= 0.95}; evenness {scores['long training'][1]:.2f}")
 halves = torch.randperm(5000, generator=torch.Generator().manual_seed(0)).view(2, 2500)
 print(f"its Fréchet distance: {scores['long training'][2]:.0f}; of two halves of the real digits: {frechet(*cloud(real_digits)[halves]).value:.0f}")
-print(f"the live one's is more than twice as large: {scores['live'][2] > 2 * scores['long training'][2]}")
+print(f"the live one's is more than four times as large: {scores['live'][2] > 4 * scores['long training'][2]}")
 
 # %% [markdown]
 # ## Almost indistinguishable?
@@ -352,7 +352,7 @@ axes.bar_label(bars, fmt="%.0f %%", padding=6)
 axes.axvline(50, color="#5c5c5c", linestyle="--")
 axes.set(title="How often a fresh critic is right, about digits it has not seen", xlabel="%  (50 is guessing)", xlim=(0, 105))
 axes.invert_yaxis()
-plot.show(fig, alt="Three bars: the fresh critic is right about live digits nearly four times in five, about long-trained "
+plot.show(fig, alt="Three bars: the fresh critic is right about live digits about four times in five, about long-trained "
           "ones little more often than by guessing, and it guesses at real against real.")
 
 # %% [markdown]
