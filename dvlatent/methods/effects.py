@@ -21,10 +21,9 @@ from torch import Tensor
 from dvlatent.directions import Direction, Edit
 from dvlatent.errors import ShapeError
 from dvlatent.faces.identity import SAME_PERSON_BELOW
-from dvlatent.latents import Layers, broadcast, layer_range, truncate
+from dvlatent.latents import Layers, broadcast, layer_range
 from dvlatent.methods.measure import Estimate, bootstrap
-from dvlatent.methods.survey import BATCH, Render, renderer, together
-from dvlatent.rng import normal
+from dvlatent.methods.survey import BATCH, Render, renderer, together, w_of
 from dvlatent.types import Generator, Image, Predictor
 
 GROUPS = {"coarse": "coarse", "middle": "middle", "fine": "fine"}
@@ -99,8 +98,7 @@ def effects_of(
     moves = [amount * edit for edit in edits.values() for amount in amounts]
     befores, afters, distances, done, rest = [], [], [], [], iter(seeds)
     while moves and (some := tuple(islice(rest, BATCH))):
-        w = truncate(generator.mapping(normal(some, generator.z_dim).to(generator.w_mean)), toward=generator.w_mean, psi=psi)
-        ws = broadcast(w, generator.num_layers)
+        ws = broadcast(w_of(generator, some, psi), generator.num_layers)
         picture = draw(ws)
         who = identity(picture).cpu() if identity else None
         befores.append(judge(picture).float().cpu())

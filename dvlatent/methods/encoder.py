@@ -23,12 +23,12 @@ from dvlatent import images
 from dvlatent.checkpoints import format
 from dvlatent.checkpoints.registry import close_up, load
 from dvlatent.errors import CheckpointError
-from dvlatent.latents import broadcast, truncate
+from dvlatent.latents import broadcast
 from dvlatent.methods.judge import array_on_disk, disturb, natural
 from dvlatent.methods.running import progress, restored, state_of
 from dvlatent.methods.ship import LICENCE
+from dvlatent.methods.survey import w_of
 from dvlatent.nets.encoder import SIZE_PX, THUMBNAIL_PX, Encoder, reduced
-from dvlatent.rng import normal
 from dvlatent.types import Generator, W
 
 UNSEEN = 20_000  # the first seed that neither the encoder nor the directions have seen
@@ -84,8 +84,7 @@ def draw_pool(generator: Generator, folder: Path, config: EncoderConfig) -> Iter
 def pool_ws(generator: Generator, config: EncoderConfig) -> W:
     """The w of every face of a pool: [faces, w]."""
     seeds = range(config.first_seed, config.first_seed + config.faces)
-    w = torch.cat([generator.mapping(normal(seeds[at : at + 1000], generator.z_dim)) for at in range(0, len(seeds), 1000)])
-    return truncate(w, toward=generator.w_mean, psi=config.psi)
+    return torch.cat([w_of(generator, seeds[at : at + 1000], config.psi) for at in range(0, len(seeds), 1000)])
 
 
 @torch.no_grad()
@@ -178,7 +177,7 @@ def encoder_scores(
     draw = getattr(generator, "preview", generator.synthesis)
     mean = draw(broadcast(generator.w_mean[None], generator.num_layers)).clamp(-1, 1)
     for seed in tqdm(seeds, unit="face", desc=f"measuring at psi {psi:g}", leave=False):
-        true = truncate(generator.mapping(normal(seed, generator.z_dim)), toward=generator.w_mean, psi=psi)
+        true = w_of(generator, seed, psi)
         photo = natural(generator, draw, seed, psi)
         began = time.perf_counter()
         guess = encoder(photo)

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from dvlatent import images
 from dvlatent.errors import CheckpointError
-from dvlatent.latents import broadcast, truncate
+from dvlatent.latents import broadcast
 from dvlatent.methods.running import restored, state_of
+from dvlatent.methods.survey import w_of
 from dvlatent.nets.judge import BIN_YEARS, SIZE_PX, Judge
-from dvlatent.rng import normal
 from dvlatent.types import Generator, Image, Predictor, Ws
 
 LEARNT = ("age", "male", "smile")  # columns of the labels; glasses come from `glasses_labels`
@@ -107,8 +107,7 @@ def label_pool(
 
 def natural(generator: Generator, draw: Callable[[Ws], Image], seed: int, psi: float) -> Image:
     """The face of a seed as a file would hold it, rounded to bytes: [1, 3, size, size]."""
-    w = truncate(generator.mapping(normal(seed, generator.z_dim)), toward=generator.w_mean, psi=psi)
-    return images.from_uint8(images.to_uint8(draw(broadcast(w, generator.num_layers))))
+    return images.from_uint8(images.to_uint8(draw(broadcast(w_of(generator, seed, psi), generator.num_layers))))
 
 
 def small(image: Image) -> np.ndarray:

@@ -20,13 +20,12 @@ from torch import Tensor
 from dvlatent import images
 from dvlatent.directions import Direction
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast, truncate
+from dvlatent.latents import broadcast
 from dvlatent.methods.blobs import blobs
 from dvlatent.methods.effects import Effects, Identity
 from dvlatent.methods.measure import Estimate, bootstrap
-from dvlatent.methods.survey import BATCH, Render, renderer, together
+from dvlatent.methods.survey import BATCH, Render, renderer, together, w_of
 from dvlatent.nets.perceptual import Distance
-from dvlatent.rng import normal
 from dvlatent.types import Generator, Image, Predictor
 
 TEACHER = "teacher"
@@ -60,8 +59,7 @@ def side_by_side(
     afters: dict[str, list[Tensor]] = {name: [] for name in (TEACHER, *filters)}
     apart: dict[str, list[Tensor]] = {name: [] for name in afters}
     while some := tuple(islice(rest, BATCH)):
-        w = truncate(generator.mapping(normal(some, generator.z_dim).to(generator.w_mean)), toward=generator.w_mean, psi=psi)
-        ws = broadcast(w, generator.num_layers)
+        ws = broadcast(w_of(generator, some, psi), generator.num_layers)
         before = _bytes(draw(ws))
         who = identity(before).cpu() if identity else None
         befores.append(judge(before).float().cpu())

@@ -19,9 +19,8 @@ from torch import Tensor
 from dvlatent import images
 from dvlatent.directions import Direction
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast, truncate
-from dvlatent.methods.survey import BATCH, Render, renderer, together
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast
+from dvlatent.methods.survey import BATCH, Render, renderer, together, w_of
 from dvlatent.types import Generator, Image, Predictor
 
 KEPT = "kept"  # the reason of a pair that passed
@@ -125,8 +124,7 @@ def candidates(
     for at in range(0, len(seeds), batch):
         some = tuple(seeds[at : at + batch])
         with torch.no_grad():
-            w = generator.mapping(normal(some, generator.z_dim).to(generator.w_mean))
-            ws = broadcast(truncate(w, toward=generator.w_mean, psi=config.psi), generator.num_layers)
+            ws = broadcast(w_of(generator, some, config.psi), generator.num_layers)
             strength = torch.tensor([config.strength(seed) for seed in some], dtype=torch.float32)
             moved = direction.move(ws, strength.to(ws))
             pictures = [images.from_uint8(images.to_uint8(draw(one))) for one in (ws, moved)]

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from dvlatent.errors import CheckpointError
 from dvlatent.latents import broadcast, mix, truncate
+from dvlatent.methods.survey import w_of
 from dvlatent.nets.mobile_stylegan import MobileStyleGAN
 from dvlatent.nets.preview import PreviewHead
 from dvlatent.rng import normal
@@ -164,7 +165,7 @@ def preview_scores(generator: MobileStyleGAN, predictor: Predictor, faces: int, 
     """
     decibels, changes = [], []
     for face in range(seed, seed + faces):
-        ws = truncate(broadcast(generator.mapping(normal(face, generator.z_dim)), generator.num_layers), toward=generator.w_mean, psi=psi)
+        ws = broadcast(w_of(generator, face, psi), generator.num_layers)
         full, quick = small(generator.synthesis(ws)), generator.preview(ws).clamp(-1, 1)
         decibels.append(psnr_db((full - quick).square().mean(dim=(1, 2, 3))))
         changes.append(float((predictor(full) - predictor(quick))[0, 0].abs()))

@@ -15,13 +15,14 @@ from dvlatent import images
 from dvlatent.checkpoints import format
 from dvlatent.checkpoints.registry import load
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast, truncate
+from dvlatent.latents import broadcast
 from dvlatent.methods import survey
+from dvlatent.methods.judge import array_on_disk
 from dvlatent.methods.running import accelerated
 from dvlatent.methods.ship_filters import with_progress
+from dvlatent.methods.survey import w_of
 from dvlatent.methods.unpaired import UnpairedConfig, unpaired
 from dvlatent.nets.cyclegan import CycleGAN
-from dvlatent.rng import normal
 from dvlatent.types import Generator, Image
 
 LICENCE = "research and teaching only, as the generator that taught it"
@@ -88,13 +89,9 @@ def draw_kind(generator: Generator, pool: Path, kind: str, faces: int) -> Drawn:
     if len(chosen) < faces or faces < 1:
         raise ShapeError(f"{faces} {kind} faces were asked for; the survey has {len(chosen)}. Ask for fewer, and for one at least.")
     pool.mkdir(parents=True, exist_ok=True)
-    path = pool / f"{kind}-{faces}.npy"
-    shape = (faces, SIDE, SIDE, 3)
-    pixels = np.lib.format.open_memmap(path, mode="r+") if path.exists() else np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    if pixels.shape != shape or pixels.dtype != np.uint8:
-        raise ShapeError(f"{path} holds other faces than the {faces} that were asked for: delete it, or give another --pool.")
+    pixels = array_on_disk(pool / f"{kind}-{faces}.npy", (faces, SIDE, SIDE, 3), np.uint8)
     for at, row in enumerate(tqdm(chosen, unit="face", desc=f"drawing {kind}", disable=int(os.environ.get("RANK", "0")) > 0)):
         if not pixels[at].any():
-            w = truncate(generator.mapping(normal(population.seeds[row], generator.z_dim)), toward=generator.w_mean, psi=population.psi)
+            w = w_of(generator, population.seeds[row], population.psi)
             pixels[at] = images.to_uint8(generator.preview(broadcast(w, generator.num_layers)))[0]
     return Drawn(pixels)

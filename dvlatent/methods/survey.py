@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ def survey(
     for at in range(0, len(seeds), batch):
         some = tuple(seeds[at : at + batch])
         with torch.no_grad():
-            w = _latent(generator, normal(some, generator.z_dim), psi)
+            w = w_of(generator, some, psi)
             picture = images.from_uint8(images.to_uint8(draw(broadcast(w, generator.num_layers))))
             scores = look(picture).float().cpu()  # [batch, name]
         done = at + len(some)
@@ -225,6 +226,11 @@ def _read_journal(path: Path, columns: int) -> dict[int, list[float]]:
         if usable:
             known[seed] = scores
     return known
+
+
+def w_of(generator: Generator, seeds: SupportsIndex | Iterable[SupportsIndex], psi: float) -> W:
+    """The w of each seed, truncated: [seed, w]."""
+    return _latent(generator, normal(seeds, generator.z_dim), psi)
 
 
 def _latent(generator: Generator, z: Z, psi: float) -> W:

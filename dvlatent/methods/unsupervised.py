@@ -12,10 +12,9 @@ from torch import Tensor
 
 from dvlatent.directions import Direction
 from dvlatent.errors import ShapeError
-from dvlatent.latents import Layers, layer_range, truncate
+from dvlatent.latents import Layers, layer_range
 from dvlatent.methods.find import spell
-from dvlatent.methods.survey import Population
-from dvlatent.rng import normal
+from dvlatent.methods.survey import Population, w_of
 from dvlatent.types import Generator, fingerprint
 
 Matrix = Float[Tensor, "channel w"]
@@ -127,7 +126,7 @@ def name_by(directions: Sequence[Direction], names: Sequence[str], table: Table,
 def _sample(generator: Generator, seeds: Iterable[int], psi: float) -> tuple[np.ndarray, dict]:
     seeds = tuple(seeds)
     with torch.no_grad():
-        w = truncate(generator.mapping(normal(seeds, generator.z_dim).to(generator.w_mean)), toward=generator.w_mean, psi=psi)
+        w = w_of(generator, seeds, psi)
     return w.cpu().double().numpy(), {"seeds": spell(seeds), "psi": psi}
 
 
