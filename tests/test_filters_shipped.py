@@ -1,0 +1,56 @@
+"""The filters that we ship: what their files say, the same answers from ONNX, and that they do to unseen faces what their name says."""
+
+import onnxruntime
+import pytest
+import torch
+from torch.testing import assert_close
+
+import dvlatent
+from dvlatent.checkpoints.registry import WEIGHTS, available
+from dvlatent.filters import export_onnx
+from dvlatent.methods.blobs import blobs
+from dvlatent.methods.survey import w_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAMES = [name for name in available() if name.endswith("-filter")]
+READ = {"age": "age", "gender": "male", "smile": "smile"}  # what the judge reads of each
+
+
+@pytest.fixture(scope="module")
+def people():
+    """Four unseen faces, [4, 3, 256, 256]."""
+    faces = dvlatent.load("faces")
+    with torch.no_grad():
+        return faces.preview(dvlatent.broadcast(w_of(faces, range(510_000, 510_004), 0.7), faces.num_layers)).clamp(-1, 1)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def one(request):
+    return dvlatent.load(request.param)
+
+
+def test_age_is_among_them():
+    assert "age-filter" in NAMES
+
+
+def test_the_file_is_small_and_says_how_to_make_it_again(one):
+    assert (WEIGHTS / f"{one.name}-filter.safetensors").stat().st_size <= 8_000_000
+    assert one.about["command"].startswith("dvlatent distill") and one.about["pairs_command"].startswith("dvlatent pairs --edit")
+    assert set(one.about["scores"]) >= {"as drawn", "occluded", "JPEG 20"} and one.about["pairs"] > 100
+
+
+def test_onnx_runtime_gives_the_same_pictures(one, people, tmp_path):
+    session = onnxruntime.InferenceSession(export_onnx(one, tmp_path / "one.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    strength = torch.tensor([one.low, -0.5, 1.0, one.high])
+    (given,) = session.run(None, {"image": people.numpy(), "strength": strength.numpy()})
+    assert_close(torch.from_numpy(given), one.network(people, strength), atol=1e-4, rtol=0)
+
+
+def test_it_does_what_its_name_says_and_makes_no_blobs(one, people):
+    judge = dvlatent.load("judge")
+    column = judge.names.index(READ[one.name])
+    less, more = one(people, one.low), one(people, one.high)
+    before, low, high = (judge(picture)[:, column].mean() for picture in (people, less, more))
+    assert low < before < high
+    assert not any(blobs(people, less)) and not any(blobs(people, more))
