@@ -20,13 +20,13 @@ from tqdm import tqdm
 
 import dvlatent
 from dvlatent import images
+from dvlatent.checkpoints.registry import read_cyclegan
 from dvlatent.errors import NoFace
 from dvlatent.filters import Filter, export_onnx
 from dvlatent.methods.effects import Effects, success
 from dvlatent.methods.invert import InvertConfig, invert
 from dvlatent.methods.measure_filter import TEACHER, Count, Features, onnx_runner, rises, seconds_a_photo, side_by_side
 from dvlatent.methods.quality import kid
-from dvlatent.methods.ship_cyclegan import read_cyclegan
 
 FIRST_SEED, AMOUNTS = 500_000, (-2.0, -1.0, 1.0, 1.85)
 SCORES = {"age": ("age", {"by": 20.0}, 1.85), "gender": ("male", {"past": 0.5}, 2.0), "smile": ("smile", {"past": 0.5}, 2.0)}
@@ -48,7 +48,7 @@ def main() -> None:
     amounts = tuple(value if value != AMOUNTS[-1] else amount for value in AMOUNTS)
     filters = {"student": one}
     if chosen.cyclegan is not None:
-        filters["cyclegan"] = Filter(read_cyclegan(chosen.cyclegan), one.name, one.low, one.high)
+        filters["cyclegan"] = read_cyclegan(chosen.cyclegan)
     if chosen.faces:
         count = Count(Features(dvlatent.load("perceptual")), [amount])
         seeds = tqdm(range(FIRST_SEED, FIRST_SEED + chosen.faces), unit="face")

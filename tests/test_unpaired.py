@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dvlatent.checkpoints import format
+from dvlatent.checkpoints.registry import read_cyclegan
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
 from dvlatent.methods import ship_cyclegan
 from dvlatent.methods.unpaired import ImagePool, UnpairedConfig, unpaired
@@ -146,8 +147,13 @@ def test_both_generators_come_back_from_a_file(tmp_path):
     made = CycleGAN(**{**ship_cyclegan.SIZES, "width": 4, "critic_width": 4}).eval()
     tensors = {name: value.half() for name, value in made.state_dict().items() if not name.startswith("critic")}
     format.save(tmp_path / "c.safetensors", tensors, {"kind": "cyclegan", **ship_cyclegan.SIZES, "width": 4, "critic_width": 4})
-    read, image = ship_cyclegan.read_cyclegan(tmp_path / "c.safetensors"), torch.rand(1, 3, 32, 32)
-    assert_close(read(image, torch.ones(1)), made(image, torch.ones(1)), atol=1e-2, rtol=0)
+    read, image = read_cyclegan(tmp_path / "c.safetensors"), torch.rand(1, 3, 32, 32)
+    assert read.name == "age"
+    for strength in torch.tensor([[1.0], [-1.0], [0.0]]):
+        assert_close(read.network(image, strength), made(image, strength), atol=1e-2, rtol=0)
+    format.save(tmp_path / "broken.safetensors", tensors, {"kind": "cyclegan"})
+    with pytest.raises(CheckpointError, match="no whole CycleGAN"):
+        read_cyclegan(tmp_path / "broken.safetensors")
 
 
 def test_kinds_are_drawn_once_and_kept(tmp_path):

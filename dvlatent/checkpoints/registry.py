@@ -160,6 +160,21 @@ def read_filter(path: str | Path) -> Any:
         raise CheckpointError(f"{path} is no whole filter: {error}. Train it again with `dvlatent distill`.") from error
 
 
+def read_cyclegan(path: str | Path) -> Any:
+    """Both generators of a file, as a filter whose dial knows only the two ends. Raises CheckpointError for anything else."""
+    from dvlatent.filters import Filter
+    from dvlatent.nets.cyclegan import CycleGAN
+
+    tensors, description = format.load(path, "cyclegan")
+    try:
+        net = CycleGAN(**{size: description[size] for size in ("width", "blocks", "critic_width", "downs")})
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is no whole CycleGAN: {error}. Train it again with `dvlatent train cyclegan`.") from error
+    critics = {name: value for name, value in net.state_dict().items() if name.startswith("critic")}
+    format.load_weights(net, {**critics, **tensors}, Path(path).name)
+    return Filter(net.eval().requires_grad_(False), "age", aligner=_aligner, about=description)
+
+
 def _faces_small() -> Any:
     from dvlatent import images
 

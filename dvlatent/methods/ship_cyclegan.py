@@ -70,15 +70,6 @@ def ship_cyclegan(out: Path, pool: Path, faces: int = 1000, **chosen: Any) -> No
         kept.unlink(missing_ok=True)
 
 
-def read_cyclegan(path: Path) -> CycleGAN:
-    """Both generators of a file; the critics are new. Raises CheckpointError for anything else."""
-    tensors, description = format.load(path, "cyclegan")
-    net = CycleGAN(**{size: description[size] for size in SIZES})
-    critics = {name: value for name, value in net.state_dict().items() if name.startswith("critic")}
-    format.load_weights(net, {**critics, **tensors}, path.name)
-    return net.eval().requires_grad_(False)
-
-
 @torch.no_grad()
 def draw_kind(generator: Generator, pool: Path, kind: str, faces: int) -> Drawn:
     """The first `faces` faces of the survey whose perceived age is that of `kind`, drawn into a file of `pool`; it resumes."""
