@@ -37,6 +37,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     for name, what in NUMBERS.items():
         distill.add_argument(f"--{name}", type=int if name in WHOLE else float, metavar="N", help=what)
     distill.add_argument("--held", type=int, metavar="N", help="pairs to hold back and measure on: the first ones (default 100)")
+    what = "multiply what the filter adds by this in the end (default: what makes it as bold as its teacher on the pairs held back)"
+    distill.add_argument("--amplify", type=float, metavar="N", help=what)
     distill.add_argument("--start", type=Path, metavar="FILE", help="begin with the weights of this filter, not with chance")
     kept = "The run is kept beside --out every 50 steps; the same command goes on from there."
     distill.set_defaults(run=_distill, resume=kept)
@@ -47,6 +49,8 @@ def _distill(arguments: argparse.Namespace) -> int:
 
     if arguments.out.suffix != ".safetensors" or not arguments.out.parent.is_dir():
         raise CheckpointError(f"--out {arguments.out} should end in .safetensors, in a folder that is there.")
-    chosen = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in (*NUMBERS, "held", "start")}
+    if arguments.amplify is not None and not 0 < arguments.amplify <= 10:
+        raise CheckpointError(f"--amplify {arguments.amplify:g} should lie above 0 and not above 10; 1 changes nothing.")
+    chosen = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in (*NUMBERS, "held", "start", "amplify")}
     ship_filter(arguments.folder, arguments.out, **{name: value for name, value in chosen.items() if value is not None})
     return 0

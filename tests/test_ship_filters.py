@@ -97,11 +97,18 @@ def test_what_was_written_loads_as_a_filter(folder, tmp_path):
 def test_a_filter_may_begin_where_another_ended(folder, tmp_path):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     ship_filters.ship_filter(folder, first, held=2, steps=2, batch=2, seed=3)
-    ship_filters.ship_filter(folder, second, held=2, steps=1, batch=2, rate=1e-9, start=first)
+    amplify = dvlatent.load(first).about["amplified"]
+    ship_filters.ship_filter(folder, second, held=2, steps=1, batch=2, rate=1e-9, start=first, amplify=amplify)
     mine, its = (dvlatent.load(path) for path in (first, second))
     face = torch.rand(1, 3, 32, 32) * 2 - 1
     assert torch.allclose(mine(face, 2.0), its(face, 2.0), atol=2e-3)
-    assert its.about["command"].endswith("--start first.safetensors") and its.about["started_from"]["steps_done"] == 2
+    assert f" --amplify {amplify} " in its.about["command"] and its.about["command"].endswith("--start first.safetensors")
+    assert its.about["started_from"]["steps_done"] == 2
+
+
+def test_an_amplification_that_cannot_be_is_refused(folder, tmp_path, capsys):
+    assert cli.main(["distill", str(folder), "--out", str(tmp_path / "f.safetensors"), "--amplify", "0"]) == 1
+    assert "--amplify 0 should lie above 0" in capsys.readouterr().err
 
 
 def test_no_folder_of_the_output_is_said_at_once(folder, tmp_path, capsys):

@@ -31,12 +31,15 @@ CRITIC_WIDTH = 16
 HELD = 100  # pairs that the filter never sees: the first ones
 
 
-def ship_filter(folder: Path, out: Path, *, held: int = HELD, start: Path | None = None, **chosen: Any) -> None:
+def ship_filter(
+    folder: Path, out: Path, *, held: int = HELD, start: Path | None = None, amplify: float | None = None, **chosen: Any
+) -> None:
     """Train a filter on a folder of pairs, every pair forth and back, and write its average, in half precision.
 
     The run is kept beside `out` (`.run.safetensors`) every 50 steps: the same command goes on from there. A look at unseen pairs is
-    written beside it, too (`.jpg`). It begins with the weights of the filter `start`, if there is one. In the end it is made as bold
-    as its teacher (`timidity`). `chosen` are fields of DistillConfig. Raises ShapeError for fewer pairs than `held` + 1.
+    written beside it, too (`.jpg`). It begins with the weights of the filter `start`, if there is one. In the end what it adds is
+    multiplied by `amplify`, or by what makes it as bold as its teacher (`timidity`). `chosen` are fields of DistillConfig. Raises
+    ShapeError for fewer pairs than `held` + 1.
     """
     config = DistillConfig(**{"bfloat16": True, **chosen})
     pairs, unseen = held_out(Pairs(folder, reverse=True), held)
@@ -53,7 +56,8 @@ def ship_filter(folder: Path, out: Path, *, held: int = HELD, start: Path | None
     identity = load("identity").to(place) if config.identity else None
     kept = out.with_suffix(".run.safetensors")
     about = {"pairs": len(pairs) // 2, "held": held, "size_px": unseen.batch([0])[0].shape[-1], "made_as": pairs.pairs.about}
-    about |= {"config": vars(config), "command": spelled(folder, out, chosen, held, start)}
+    more = {"amplify": amplify} if amplify else {}
+    about |= {"config": vars(config), "command": spelled(folder, out, {**chosen, **more}, held, start)}
     if start is not None:
         about["started_from"] = {name: told.get(name) for name in ("command", "config", "steps_done")}
     about["pairs_command"] = pairs_spelled(about["made_as"], len(unseen) + len(pairs) // 2, folder)
@@ -66,7 +70,7 @@ def ship_filter(folder: Path, out: Path, *, held: int = HELD, start: Path | None
             images.write(step.look, out.with_suffix(".jpg"))
             save_filter(out, step.average, {**about, "steps_done": step.index + 1})
     if first:
-        factor = timidity(step.average, unseen, reader(about["made_as"]["rules"]))
+        factor = amplify or timidity(step.average, unseen, reader(about["made_as"]["rules"]))
         step.average.amplify(factor)
         scores = trial_scores(step.average, unseen, perceptual)
         save_filter(out, step.average, {**about, "steps_done": step.index + 1, "amplified": round(factor, 3), "scores": scores})
