@@ -25,6 +25,7 @@ for dist in metadata.distributions():
     if name in OURS_OR_TOOLS:
         continue
     allowed = SpecifierSet(re.sub(r"\.\*", "", dist.metadata["Requires-Python"] or ""))
-    first = next(python for python in PYTHONS if allowed.contains(python + ".9"))
-    pins[name] = f"{name}=={dist.version.split('+')[0]}" + ("" if first == PYTHONS[0] else f' ; python_version >= "{first}"')
+    first, patch = next((python, patch) for python in PYTHONS for patch in range(30) if allowed.contains(f"{python}.{patch}"))
+    marker = f' ; python_full_version >= "{first}.{patch}"' if patch else f' ; python_version >= "{first}"' if first != PYTHONS[0] else ""
+    pins[name] = f"{name}=={dist.version.split('+')[0]}" + marker
 sys.stdout.write(HEADER + "".join(pins[name] + "\n" for name in sorted(pins)))
