@@ -181,9 +181,12 @@ def test_a_filter_comes_back_from_its_file(tmp_path):
 def test_files_that_are_no_filters_are_refused(tmp_path):
     saved(tmp_path / "wide.safetensors", width=8)
     saved(tmp_path / "odd.safetensors", strengths=3)
+    saved(tmp_path / "huge.safetensors", width=200, downs=40)  # more memory than any computer has: asked for by nobody
+    saved(tmp_path / "endless.safetensors", blocks=10**12)
     about = {"kind": "filter", "direction": "age"}
     format.save(tmp_path / "bare.safetensors", {"weight": torch.zeros(1)}, about)
-    for name, words in (("wide", "does not fit"), ("odd", "no whole filter"), ("bare", "no whole filter")):
+    whole = {"wide": "does not fit", "huge": "does not fit", "endless": "not above 256"}
+    for name, words in {**whole, "odd": "no whole filter", "bare": "no whole filter"}.items():
         with pytest.raises(CheckpointError, match=words):
             load(tmp_path / f"{name}.safetensors")
     (tmp_path / "text.safetensors").write_text("hello")

@@ -152,7 +152,8 @@ def read_filter(path: str | Path) -> Any:
 
     tensors, description = format.load(path, "filter")
     try:
-        student = Student(**{size: description[size] for size in ("width", "downs", "blocks", "reach", "dial")})
+        sizes = {size: description[size] for size in ("width", "downs", "blocks", "reach", "dial")}
+        student = _shaped(Student, sizes, tensors, Path(path).name)
         (low, high), size_px = description["strengths"], int(description["size_px"])
         format.load_weights(student, tensors, Path(path).name)
         return Filter(student.eval(), str(description["direction"]), low, high, size_px, _aligner, description)
@@ -167,12 +168,26 @@ def read_cyclegan(path: str | Path) -> Any:
 
     tensors, description = format.load(path, "cyclegan")
     try:
-        net = CycleGAN(**{size: description[size] for size in ("width", "blocks", "critic_width", "downs")})
+        sizes = {size: description[size] for size in ("width", "blocks", "critic_width", "downs")}
+        net = _shaped(CycleGAN, sizes, tensors, Path(path).name)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no whole CycleGAN: {error}. Train it again with `dvlatent train cyclegan`.") from error
     critics = {name: value for name, value in net.state_dict().items() if name.startswith("critic")}
     format.load_weights(net, {**critics, **tensors}, Path(path).name)
     return Filter(net.eval().requires_grad_(False), "age", aligner=_aligner, about=description)
+
+
+def _shaped(make: Callable[..., Any], sizes: dict[str, Any], tensors: dict[str, Any], name: str) -> Any:
+    """A network of the sizes that somebody's file states, made only if the file holds such tensors: a lie costs no memory."""
+    import torch
+
+    if not all(isinstance(size, (int, float)) and 0 < size <= 256 for size in sizes.values()):
+        raise ValueError(f"its sizes are {sizes}, and must lie above 0 and not above 256")
+    with torch.device("meta"):
+        wanted = make(**sizes).state_dict()
+    if wrong := [key for key, tensor in tensors.items() if key not in wanted or wanted[key].shape != tensor.shape]:
+        raise CheckpointError(f"{name} does not fit the network that it describes: {wrong[0]} is {list(tensors[wrong[0]].shape)} there.")
+    return make(**sizes)
 
 
 def _faces_small() -> Any:
