@@ -75,6 +75,9 @@ def report(found: dict[str, Effects], count: Count, score: str, target: dict[str
         shares = (f"{at:+g}: {share:.2f}" for at, share in zip(one.amounts, kept.tolist(), strict=True))
         print(f"            same person at {', '.join(shares)}")
         print(f"            dial rises for {rises(one, score)} of the faces")
+        if "past" in target:
+            gone = success(one, score, **target, falling=True)[0]
+            print(f"            back below {target['past']:g} at {gone.amount:+g} steps: {gone.moved}")
     blocks = max(2, min(20, len(age) // 20))
     distance = {name: kid(count.cloud(TEACHER), count.cloud(name), blocks) for name in found if name != TEACHER}
     print("  KID to the teacher's pictures:", "  ".join(f"{name} {value}" for name, value in distance.items()), f"({len(age)} each)")

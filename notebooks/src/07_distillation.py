@@ -334,7 +334,7 @@ plot.show(fig, alt="Close-ups of one face: the photo, the teacher's older versio
 print(f"finest detail, photo = 1: teacher {detail(near[1:2]) / detail(near[:1]):.1f}, student {detail(near[2:]) / detail(near[:1]):.1f}")
 
 # %% [markdown]
-# What the student lacks: some of the ageing of young faces, new fine detail (it works at 256 pixels), what only the space knows (how *this* person's hair would fall), and the way back
+# What the student lacks: some of the way to younger (eight years of eleven, above), new fine detail (it works at 256 pixels), what only the space knows (how *this* person's hair would fall), and the way back
 # to any edit but its own. What it kept: the person, the pose, the background, and a phone's battery.
 #
 # **And without pairs?** CycleGAN (Zhu et al. 2017; lesson 10) learns from two heaps, young people here and old people there, never the same one twice.
