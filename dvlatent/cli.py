@@ -25,7 +25,7 @@ Start here:
 """
 
 TRAINED = (
-    "w-mean (seconds), preview (two hours), judge (an hour), digits (50 minutes), digit-classifier (3 minutes), "
+    "w-mean (seconds), space (10 minutes), preview (two hours), judge (an hour), digits (50 minutes), digit-classifier (3 minutes), "
     "digit-map (a minute), face-map (5, after an hour of drawing), cyclegan (an hour) or encoder (10 minutes, after two hours of drawing)"
 )
 
@@ -80,7 +80,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_distill_command(commands)
 
     train = commands.add_parser("train", help="train again what we ship")
-    ours = ["w-mean", "preview", "judge", "digits", "digit-classifier", "digit-map", "face-map", "cyclegan", "encoder"]
+    ours = ["w-mean", "space", "preview", "judge", "digits", "digit-classifier", "digit-map", "face-map", "cyclegan", "encoder"]
     train.add_argument("what", choices=ours, help=TRAINED)
     train.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     train.add_argument("--faces", type=int, help="training faces; for w-mean, vectors")
@@ -137,6 +137,8 @@ def _train(arguments: argparse.Namespace) -> int:
         ship_encoder(arguments.out, pool, **chosen)
     elif arguments.what == "w-mean":
         ship.ship_w_mean(arguments.out, **chosen)
+    elif arguments.what == "space":
+        ship.ship_space(arguments.out, **chosen)
     elif arguments.what == "preview":
         ship.ship_preview(arguments.out, pool, **chosen)
     else:

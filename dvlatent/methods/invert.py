@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import count
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,9 +25,10 @@ from dvlatent.errors import ShapeError, TrainingDiverged
 from dvlatent.faces.align import Alignment
 from dvlatent.latents import broadcast
 from dvlatent.methods.inversion import Inversion
+from dvlatent.methods.descent import Adam, QuasiNewton
+from dvlatent.methods.space import Space, levels
 from dvlatent.methods.survey import renderer
 from dvlatent.nets.perceptual import Distance
-from dvlatent.rng import normal
 from dvlatent.types import Generator, Image, W, Ws, fingerprint
 
 Identity = Callable[[Image], Float[Tensor, "batch number"]]
@@ -38,31 +38,35 @@ Identity = Callable[[Image], Float[Tensor, "batch number"]]
 class InvertConfig:
     """How to search. A weight of 0 leaves its part of the loss out."""
 
-    steps: int = 120  # optimiser steps
+    steps: int = 80  # looks at a picture, each with its gradient
     seconds: float | None = None  # instead of steps: be done by then, however fast the computer is
+    space: str = "w+"  # "w": one w for all layers; "w+": a w for every layer
+    apart: float = 0.3  # share of the steps after which the layers may part, in W+
+    together: float = 0.4  # how strongly the w's of the layers are drawn to each other, in W+
+    centre: float = 0.25  # how strongly their mean is drawn to the average face, in the end; 0.0025 suits faces it drew itself
+    centre_first: float = 2.5  # and at first: whoever starts near the average face does not get lost
+    pixels: float = 12.0  # weight of the differences of pixels, at several scales, once the layers part ...
+    pixels_first: float = 3.0  # ... and while all share one w: there, colours that fit lead astray
+    perceptual: float = 1.0  # weight of how different the pictures look
+    identity: float = 0.3  # weight of how far apart the people are
+    preview: bool = True  # look at quick previews while all layers share one w; otherwise at full renders, each as long as three
+    optimiser: str = "quasi-newton"  # or "adam", which alone uses what follows
     rate: float = 0.2  # of Adam, in standard deviations of the population
     ramp_up: float = 0.05  # share of the steps in which the rate grows from 0
     ramp_down: float = 0.5  # share of the steps, at the end, in which it falls to 0 again
-    space: str = "w+"  # "w": one w for all layers; "w+": a w for every layer
-    apart: float = 0.2  # share of the steps after which the layers may part, in W+
-    together: float = 1e-3  # how strongly the w's of the layers are drawn to each other, in W+
-    centre: float = 1e-3  # how strongly their mean is drawn to the average face; 0.05 suits faces that the generator itself drew
     noise: float = 0.05  # added to w at first, in standard deviations, so that the search does not stick early
     noise_until: float = 0.3  # share of the steps by which the noise is gone
-    pixels: float = 4.0  # weight of the differences of pixels, at several scales
-    perceptual: float = 1.0  # weight of how different the pictures look
-    identity: float = 0.1  # weight of how far apart the people are
-    preview: bool = True  # look at quick previews while all layers share one w; otherwise at full renders, each as long as three
     seed: int = 0  # of the noise
 
     def __post_init__(self) -> None:
         timeless = self.seconds is not None and not self.seconds > 0
-        if self.space not in ("w", "w+") or self.steps < 0 or not self.rate > 0 or timeless:
+        unknown = self.space not in ("w", "w+") or self.optimiser not in ("quasi-newton", "adam")
+        if unknown or self.steps < 0 or not self.rate > 0 or timeless:
             raise ShapeError(
-                f"an inversion needs space 'w' or 'w+', no negative number of steps, a rate and seconds above 0; given: space "
-                f"{self.space!r}, {self.steps} steps, rate {self.rate}, seconds {self.seconds}."
+                "an inversion needs space 'w' or 'w+', optimiser 'quasi-newton' or 'adam', no negative number of steps, a rate and seconds above "
+                f"0; given: {self.space!r}, {self.optimiser!r}, {self.steps} steps, rate {self.rate}, seconds {self.seconds}."
             )
-        if min(self.pixels, self.perceptual, self.identity, self.together, self.centre, self.noise) < 0:
+        if min(self.pixels, self.pixels_first, self.perceptual, self.identity, self.together, self.centre, self.centre_first, self.noise) < 0:
             raise ShapeError("a weight of an inversion is negative: use 0 to leave a part out.")
 
     @property
@@ -70,20 +74,25 @@ class InvertConfig:
         """The share of the steps after which each layer has a w of its own; beyond 1 in W."""
         return self.apart if self.space == "w+" else 2.0
 
+    def centre_at(self, progress: float) -> float:
+        """How strongly the average face draws: from `centre_first` down to `centre`, a constant share less at every step."""
+        first, last = max(self.centre_first, self.centre), max(self.centre, 1e-9)
+        return self.centre and last * (first / last) ** max(0.0, 1 - progress / (0.8 * min(self.parted, 1.0) or 1.0))
+
     def rate_at(self, progress: float) -> float:
         """The learning rate: up, level, and down to 0."""
         return self.rate * min(1.0, progress / max(self.ramp_up, 1e-3) + 0.1, (1 - progress) / max(self.ramp_down, 1e-3))
 
     def noise_at(self, progress: float) -> float:
         """How much noise is added (Karras et al. 2020, appendix D): falling to 0."""
-        return self.noise * max(0.0, 1 - progress / max(self.noise_until, 1e-3)) ** 2
+        return (self.optimiser == "adam") * self.noise * max(0.0, 1 - progress / max(self.noise_until, 1e-3)) ** 2
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """Where the search is: the picture of `ws`, and how far it is from the photo."""
 
-    index: int  # 0 is the start; the last step is the result
+    index: int  # 0 is the start; the last step is the result, the best point on the way
     progress: float  # 0 at the start, 1 at the end
     ws: Ws  # [batch, layer, w]
     image: Image  # what ws looks like: the preview, or the full render brought to its size
@@ -116,41 +125,46 @@ def invert(
     """
     config, name_of = config or InvertConfig(), fingerprint(generator)
     look, space = Look(generator, config), Space.of(generator)
-    shared, own = (part.requires_grad_() for part in space.coordinates(_start(generator, len(checked(photo)), start)))
-    targets = [Target(images.resize(one.to(shared), look.size_px), config, distance, identity) for one in photo.split(1)]
-    adam = torch.optim.Adam([shared, own], betas=(0.9, 0.99))
-    dice, losses, began = torch.Generator().manual_seed(config.seed), [], time.monotonic()
+    began_at = torch.cat(space.coordinates(_start(generator, len(checked(photo)), start)), dim=1)  # [photo, 1 + layer, w]
+    kind = Adam if config.optimiser == "adam" else QuasiNewton
+    walkers = [kind(one, torch.cat([space.shared[None], space.layers])) for one in began_at]
+    targets = [Target(images.resize(one.to(began_at), look.size_px), config, distance, identity) for one in photo.split(1)]
+    dice, losses, began, parted = torch.Generator().manual_seed(config.seed), [], time.monotonic(), False
     for index in count():
         spent = (time.monotonic() - began) / config.seconds if config.seconds else index / config.steps if config.steps else 1.0
         progress = min(spent, 1.0)
-        noise = config.noise_at(progress) * torch.randn(1, 1, generator.w_dim, generator=dice).to(shared)
+        noise = config.noise_at(progress) * torch.randn(1, 1, generator.w_dim, generator=dice).to(began_at)
+        if parted != (parted := progress >= config.parted):
+            for walker in walkers:
+                walker.forget()  # what is looked at changes, and what may move
+        pulls = began_at.new_full((1 + generator.num_layers, 1), parted * 2 * config.together / generator.num_layers / generator.w_dim)
+        pulls[0] = 2 * config.centre_at(progress) / generator.w_dim  # the curvature of both pulls
+        weights = {"pixels": config.pixels if parted else config.pixels_first, "perceptual": config.perceptual, "identity": config.identity}
         rows = []
-        with torch.set_grad_enabled(progress < 1):
-            adam.zero_grad()
-            for row, target in enumerate(targets):  # one after the other: no photo feels its neighbours, and memory stays small
-                here = slice(row, row + 1)
-                ws = space.ws(shared[here] + own[here] + noise)
+        for row, (walker, target) in enumerate(zip(walkers, targets, strict=True)):  # one after the other: no photo feels its neighbours
+            here = (walker.trial if progress < 1 else walker.best).clone().requires_grad_(progress < 1)
+            with torch.set_grad_enabled(progress < 1):
+                ws = space.ws(here[None, :1] + here[None, 1:] + noise)
                 picture = look(ws, progress)
                 parts = target.parts(picture)
-                parts |= {"together": own[here].square().mean(dim=(1, 2)), "centre": shared[here].square().mean(dim=(1, 2))}
-                loss = sum(getattr(config, name) * part for name, part in parts.items())
-                if not torch.isfinite(loss).all():
-                    raise TrainingDiverged(
-                        f"the inversion broke at step {index}, photo {row}: its loss is {loss.item()}. Lower the rate ({config.rate}), or "
-                        "see whether the photo or the start holds numbers that are not finite."
-                    )
-                if progress < 1:
-                    loss.backward()
-                rows.append([part.detach() for part in (ws, picture, loss, *parts.values())])
+                seen = sum(weights[name] * part for name, part in parts.items())
+                pulled = {"together": here[None, 1:].square().mean(dim=(1, 2)), "centre": here[None, 0].square().mean(dim=1)}
+                loss = seen + config.together * pulled["together"] + config.centre_at(progress) * pulled["centre"]
+            if not torch.isfinite(loss).all():
+                raise TrainingDiverged(
+                    f"the inversion broke at step {index}, photo {row}: its loss is {loss.item()}. See whether the photo or the start holds "
+                    f"numbers that are not finite; with Adam, lower the rate ({config.rate})."
+                )
+            if progress < 1:
+                (slope,) = torch.autograd.grad(seen, here)
+                slope[1:] *= parted
+                walker.tell(float(seen.detach()), slope, pulls, config.rate_at(progress))
+            rows.append([part.detach() for part in (ws, picture, loss, *parts.values(), *pulled.values())])
         ws, picture, loss, *values = (torch.cat(column) for column in zip(*rows, strict=True))
         losses.append(loss)
-        yield Step(index, progress, ws, picture, loss, dict(zip(parts, values, strict=True)), config, name_of, tuple(losses))
+        yield Step(index, progress, ws, picture, loss, dict(zip([*parts, *pulled], values, strict=True)), config, name_of, tuple(losses))
         if progress == 1:
             return
-        adam.param_groups[0]["lr"] = config.rate_at(progress)
-        if progress < config.parted:
-            own.grad.zero_()
-        adam.step()
 
 
 class Look:
@@ -176,7 +190,7 @@ class Target:
 
     def __init__(self, photo: Image, config: InvertConfig, distance: Distance | None, identity: Identity | None) -> None:
         with torch.no_grad():
-            self.levels = levels(photo) if config.pixels else []
+            self.levels = levels(photo) if config.pixels or config.pixels_first else []
             self.seen = distance.features(photo) if distance and config.perceptual else None
             self.person = identity(photo) if identity and config.identity else None
         self.distance, self.identity = distance, identity
@@ -186,51 +200,12 @@ class Target:
         parts = {}
         if self.levels:
             pairs = zip(levels(picture), self.levels, strict=True)
-            parts["pixels"] = torch.stack([(a - b).abs().mean(dim=(1, 2, 3)) for a, b in pairs]).mean(dim=0)
+            parts["pixels"] = torch.stack([(a - b).square().mean(dim=(1, 2, 3)) for a, b in pairs]).mean(dim=0)
         if self.seen:
             parts["perceptual"] = self.distance(picture, self.seen)
         if self.person is not None:
-            parts["identity"] = (self.identity(picture) - self.person).norm(dim=1)
+            parts["identity"] = (self.identity(picture) - self.person).square().sum(dim=1)
         return parts
-
-
-def levels(image: Image) -> list[Image]:
-    """The picture and its halves down to 16 px: coarse ones say where things are, fine ones how sharp."""
-    found = [image]
-    while found[-1].shape[-1] >= 32:
-        found.append(F.avg_pool2d(found[-1], 2))
-    return found
-
-
-@dataclass(frozen=True, eq=False)
-class Space:
-    """Coordinates of W in which the population has one size in every direction (its principal axes, each divided by its spread).
-
-    A step of 1 is one standard deviation whatever the direction; W's own numbers know directions that hardly any face uses.
-    """
-
-    mean: Float[Tensor, " w"]
-    axes: Float[Tensor, "w w"]  # a row for every coordinate, as long as its standard deviation
-    inverse: Float[Tensor, "w w"]
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, generator: Generator, faces: int = 4096) -> Space:
-        """Measured on so many faces of the generator."""
-        w = generator.mapping(normal(range(faces), generator.z_dim).to(generator.w_mean)).double()
-        variance, axes = torch.linalg.eigh((w - w.mean(dim=0)).T @ (w - w.mean(dim=0)) / faces)  # axes in columns
-        spread = variance.clamp_min(1e-4 * variance.max()).sqrt()  # no direction is so rare that nothing may move along it
-        return cls(generator.w_mean, (axes * spread).T.to(generator.w_mean), (axes / spread).to(generator.w_mean))
-
-    def ws(self, coordinates: Float[Tensor, "batch layer w"]) -> Ws:
-        """Coordinates to ws."""
-        return self.mean + coordinates @ self.axes
-
-    def coordinates(self, ws: Ws) -> tuple[Float[Tensor, "batch 1 w"], Float[Tensor, "batch layer w"]]:
-        """Ws to what all layers share and what each adds of its own."""
-        both = (ws - self.mean) @ self.inverse
-        shared = both.mean(dim=1, keepdim=True)
-        return shared, both - shared
 
 
 def _start(generator: Generator, photos: int, start: W | Ws | None) -> Ws:

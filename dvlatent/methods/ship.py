@@ -1,4 +1,4 @@
-"""Making what we ship again, by one command each: `dvlatent train w-mean` and `dvlatent train preview`."""
+"""Making what we ship again, by one command each: `dvlatent train w-mean`, `dvlatent train space` and `dvlatent train preview`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dvlatent.checkpoints.store import asset_path
 from dvlatent.errors import ShapeError
 from dvlatent.methods.preview import PreviewConfig, PreviewStep, preview_scores, render_pool, train_preview
 from dvlatent.methods.running import progress
+from dvlatent.methods.space import Space, answers
 from dvlatent.nets.mobile_stylegan import MobileStyleGAN
 from dvlatent.rng import normal
 
@@ -41,6 +42,17 @@ def ship_w_mean(out: Path, faces: int = 100_000) -> None:
         "licence": LICENCE,
     }
     format.save(out, {"w_mean": (total / faces).float()}, description)
+
+
+def ship_space(out: Path, faces: int = 1000) -> None:
+    """Measure how the picture of each of so many faces answers a step along W, and write the space whose axes are ordered by it."""
+    generator, seeds = load("faces"), range(700_000, 700_000 + faces)
+    if faces < generator.w_dim:
+        raise ShapeError(f"{faces} faces cannot tell {generator.w_dim} directions apart: give --faces 1000.")
+    steps = tqdm(answers(generator, load("perceptual"), seeds), total=faces, unit="face")
+    space = Space.plain(generator).turned(torch.stack(list(steps)))
+    command = f"dvlatent train space --out {out.name} --faces {faces}"
+    space.save(out, generator, of=f"seeds {seeds.start} to {seeds.stop - 1}, psi 0.7, previews", command=command, licence=LICENCE)
 
 
 def ship_preview(out: Path, folder: Path, test_faces: int = 200, **chosen: int) -> None:

@@ -42,8 +42,9 @@ from skimage.data import astronaut
 import dvlatent
 from dvlatent import images, plot
 from dvlatent.faces.align import paste_back
-from dvlatent.methods.invert import InvertConfig, Space, invert, levels
+from dvlatent.methods.invert import InvertConfig, invert
 from dvlatent.methods.measure_inversion import likeness
+from dvlatent.methods.space import Space, levels
 from dvlatent.nets.toy import ToyFaces
 from dvlatent.teach import check
 
