@@ -54,3 +54,12 @@ def test_it_does_what_its_name_says_and_makes_no_blobs(one, people):
     before, low, high = (judge(picture)[:, column].mean() for picture in (people, less, more))
     assert low < before < high
     assert not any(blobs(people, less)) and not any(blobs(people, more))
+
+
+def test_the_way_without_pairs_is_there_to_compare_with(people):
+    unpaired = dvlatent.load("age-cyclegan")
+    with torch.no_grad():
+        old, young = unpaired(people, 2.0), unpaired(people, -2.0)
+    assert old.shape == people.shape and bool(torch.isfinite(old).all())
+    assert float((old - young).abs().mean()) > 0.05  # two generators, not one
+    assert "train cyclegan" in unpaired.about["command"]

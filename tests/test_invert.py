@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from itertools import pairwise
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def test_the_average_face_draws_less_and_less():
     config = InvertConfig(steps=10, centre=0.1, centre_first=10.0)
     pulls = [config.centre_at(progress / 100) for progress in range(101)]
     assert pulls[0] == pytest.approx(10) and pulls[-1] == pytest.approx(0.1)
-    assert all(after <= before for before, after in zip(pulls, pulls[1:], strict=False))
+    assert all(after <= before for before, after in pairwise(pulls))
     assert InvertConfig(centre=0.0).centre_at(0.0) == 0
 
 

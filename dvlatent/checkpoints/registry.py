@@ -227,3 +227,4 @@ LOADERS: dict[str, Callable[[], Any]] = {
 }
 for _file in sorted(WEIGHTS.glob("*-filter.safetensors")):
     LOADERS[_file.stem] = partial(read_filter, _file)
+LOADERS["age-cyclegan"] = partial(read_cyclegan, WEIGHTS / "age-cyclegan.safetensors")

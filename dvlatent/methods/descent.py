@@ -13,6 +13,7 @@ from torch import Tensor
 
 MEMORY = 40  # steps that tell of the curvature
 CAREFUL = 1e-4  # share of the promised gain that a step must bring (Armijo's condition)
+CAUTIOUS = 0.2  # share of the step to take while nothing is known but the curvature of the average face
 FARTHEST = 0.5  # the longest step: so many standard deviations in every coordinate of one w, on average
 
 
@@ -60,7 +61,7 @@ class QuasiNewton:
         """Choose the next step from the best point."""
         self.direction = self._newton(-(self.slope + springs * self.best), springs)
         length = float(self.direction.square().mean(dim=1).max().sqrt())
-        self.share = min(1.0, FARTHEST / max(length, 1e-12))
+        self.share = min(1.0 if self.known else CAUTIOUS, FARTHEST / max(length, 1e-12))
         self.trial = self.best + self.share * self.direction
 
     def _newton(self, downhill: Tensor, springs: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ from dvlatent import images
 from dvlatent.errors import ShapeError, TrainingDiverged
 from dvlatent.faces.align import Alignment
 from dvlatent.latents import broadcast
-from dvlatent.methods.inversion import Inversion
 from dvlatent.methods.descent import Adam, QuasiNewton
+from dvlatent.methods.inversion import Inversion
 from dvlatent.methods.space import Space, levels
 from dvlatent.methods.survey import renderer
 from dvlatent.nets.perceptual import Distance
@@ -76,8 +76,9 @@ class InvertConfig:
 
     def centre_at(self, progress: float) -> float:
         """How strongly the average face draws: from `centre_first` down to `centre`, a constant share less at every step."""
-        first, last = max(self.centre_first, self.centre), max(self.centre, 1e-9)
-        return self.centre and last * (first / last) ** max(0.0, 1 - progress / (0.8 * min(self.parted, 1.0) or 1.0))
+        soon = 0.8 * min(self.parted, 1.0)  # the share of the steps by which it is down
+        left = max(0.0, 1 - progress / soon) if soon else 0.0
+        return self.centre and self.centre * max(1.0, self.centre_first / self.centre) ** left
 
     def rate_at(self, progress: float) -> float:
         """The learning rate: up, level, and down to 0."""
