@@ -63,16 +63,23 @@ class InvertConfig:
         unknown = self.space not in ("w", "w+") or self.optimiser not in ("quasi-newton", "adam")
         if unknown or self.steps < 0 or not self.rate > 0 or timeless:
             raise ShapeError(
-                "an inversion needs space 'w' or 'w+', optimiser 'quasi-newton' or 'adam', no negative number of steps, a rate and seconds above "
-                f"0; given: {self.space!r}, {self.optimiser!r}, {self.steps} steps, rate {self.rate}, seconds {self.seconds}."
+                "an inversion needs space 'w' or 'w+', optimiser 'quasi-newton' or 'adam', no negative number of steps, a rate and seconds "
+                f"above 0; given: {self.space!r}, {self.optimiser!r}, {self.steps} steps, rate {self.rate}, seconds {self.seconds}."
             )
-        if min(self.pixels, self.pixels_first, self.perceptual, self.identity, self.together, self.centre, self.centre_first, self.noise) < 0:
+        pulls = self.together, self.centre, self.centre_first
+        if min(self.pixels, self.pixels_first, self.perceptual, self.identity, *pulls, self.noise) < 0:
             raise ShapeError("a weight of an inversion is negative: use 0 to leave a part out.")
 
     @property
     def parted(self) -> float:
         """The share of the steps after which each layer has a w of its own; beyond 1 in W."""
         return self.apart if self.space == "w+" else 2.0
+
+    def weights(self, parted: bool) -> dict[str, float]:
+        """Of every part of the loss, while all layers share one w or once they have parted; `centre` as it is in the end."""
+        pixels = self.pixels if parted else self.pixels_first
+        seen = {"pixels": pixels, "perceptual": self.perceptual, "identity": self.identity}
+        return {**seen, "together": self.together, "centre": self.centre}
 
     def centre_at(self, progress: float) -> float:
         """How strongly the average face draws: from `centre_first` down to `centre`, a constant share less at every step."""
@@ -97,7 +104,7 @@ class Step:
     progress: float  # 0 at the start, 1 at the end
     ws: Ws  # [batch, layer, w]
     image: Image  # what ws looks like: the preview, or the full render brought to its size
-    loss: Float[Tensor, " batch"]  # what is made small
+    loss: Float[Tensor, " batch"]  # what is made small, by the weights of the end, so that all steps compare
     parts: Mapping[str, Float[Tensor, " batch"]]  # what it consists of, before the weights
     config: InvertConfig
     generator: str  # fingerprint of the generator
@@ -130,6 +137,7 @@ def invert(
     kind = Adam if config.optimiser == "adam" else QuasiNewton
     walkers = [kind(one, torch.cat([space.shared[None], space.layers])) for one in began_at]
     targets = [Target(images.resize(one.to(began_at), look.size_px), config, distance, identity) for one in photo.split(1)]
+    last = config.weights(config.space == "w+")
     dice, losses, began, parted = torch.Generator().manual_seed(config.seed), [], time.monotonic(), False
     for index in count():
         spent = (time.monotonic() - began) / config.seconds if config.seconds else index / config.steps if config.steps else 1.0
@@ -140,7 +148,7 @@ def invert(
                 walker.forget()  # what is looked at changes, and what may move
         pulls = began_at.new_full((1 + generator.num_layers, 1), parted * 2 * config.together / generator.num_layers / generator.w_dim)
         pulls[0] = 2 * config.centre_at(progress) / generator.w_dim  # the curvature of both pulls
-        weights = {"pixels": config.pixels if parted else config.pixels_first, "perceptual": config.perceptual, "identity": config.identity}
+        weights = config.weights(parted)
         rows = []
         for row, (walker, target) in enumerate(zip(walkers, targets, strict=True)):  # one after the other: no photo feels its neighbours
             here = (walker.trial if progress < 1 else walker.best).clone().requires_grad_(progress < 1)
@@ -150,11 +158,11 @@ def invert(
                 parts = target.parts(picture)
                 seen = sum(weights[name] * part for name, part in parts.items())
                 pulled = {"together": here[None, 1:].square().mean(dim=(1, 2)), "centre": here[None, 0].square().mean(dim=1)}
-                loss = seen + config.together * pulled["together"] + config.centre_at(progress) * pulled["centre"]
+            loss = sum(last[name] * part.detach() for name, part in {**parts, **pulled}.items())
             if not torch.isfinite(loss).all():
                 raise TrainingDiverged(
-                    f"the inversion broke at step {index}, photo {row}: its loss is {loss.item()}. See whether the photo or the start holds "
-                    f"numbers that are not finite; with Adam, lower the rate ({config.rate})."
+                    f"the inversion broke at step {index}, photo {row}: its loss is {loss.item()}. See whether the photo or the start "
+                    f"holds numbers that are not finite; with Adam, lower the rate ({config.rate})."
                 )
             if progress < 1:
                 (slope,) = torch.autograd.grad(seen, here)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor
 from dvlatent import images
 from dvlatent.directions import Direction, Edit
 from dvlatent.errors import ShapeError
-from dvlatent.methods.invert import Identity
+from dvlatent.methods.invert import Identity, InvertConfig, invert
+from dvlatent.methods.measure_filter import seconds_a_photo
 from dvlatent.methods.survey import Render
-from dvlatent.types import Image, Predictor, Ws
+from dvlatent.nets.perceptual import Distance
+from dvlatent.types import Generator, Image, Predictor, Ws
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,3 +102,12 @@ def describe(one: Likeness) -> str:
     values = {"psnr_db": "{:.1f} dB", "ssim": "SSIM {:.3f}", "perceptual": "perceptual {:.3f}", "identity": "identity {:.2f}"}
     parts = [text.format(float(np.mean(numbers.numpy()))) for name, text in values.items() if (numbers := getattr(one, name)) is not None]
     return ", ".join(parts)
+
+
+def seconds_of_a_search(generator: Generator, photo: Image, *, distance: Distance, identity: Identity, looks: int = 4) -> float:
+    """How long an inversion with the usual settings takes here, from a few looks of its first part (in W) and of its second (in W+)."""
+    usual, pace = InvertConfig(), []
+    for config in (InvertConfig(space="w"), InvertConfig(apart=0)):
+        search = invert(generator, photo, config, distance=distance, identity=identity)
+        pace.append(seconds_a_photo(partial(next, search), looks))
+    return usual.steps * (usual.apart * pace[0] + (1 - usual.apart) * pace[1])

@@ -1,8 +1,8 @@
 """The coordinates in which w is searched for: every one as wide as the population, and of known effect on the picture.
 
-W's own numbers are poor coordinates: some hardly vary from face to face, and a step along one axis repaints the whole head where the same step
-along another moves a hair. A search by gradient then zigzags (Nocedal and Wright 2006, section 3.3). So we measure both once: how much the
-population varies, and how much the picture answers. `dvlatent train space` makes the file that belongs to the faces.
+W's own numbers are poor coordinates: some hardly vary from face to face, and a step along one axis repaints the whole head where the same
+step along another moves a hair. A search by gradient then zigzags (Nocedal and Wright 2006, section 3.3). So we measure both once: how much
+the population varies, and how much the picture answers. `dvlatent train space` makes the file that belongs to the faces.
 """
 
 from __future__ import annotations
