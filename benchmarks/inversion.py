@@ -28,6 +28,7 @@ import dvlatent
 from dvlatent import images
 from dvlatent.errors import NoFace
 from dvlatent.methods.invert import InvertConfig, invert
+from dvlatent.methods.measure import bootstrap
 from dvlatent.methods.measure_inversion import away_from_truth, describe, edited, editing_consistency, likeness
 from dvlatent.methods.tune import TuneConfig, tune
 
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all of them)")
     parser.add_argument("--faces", type=int, default=100, help="how many generated faces in 'own' and 'encoder' (default 100)")
     parser.add_argument("--seconds", type=float, default=60, help="what the astronaut may take (default 60)")
-    parser.add_argument("--steps", type=int, help="instead of seconds, and of 100 in 'own' and 'bad': for a busy computer")
+    parser.add_argument("--steps", type=int, help="instead of seconds, and of 80 in 'own' and 'bad': for a busy computer")
     parser.add_argument("--bad", type=int, default=10, help="how many faces in 'bad' (default 10)")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -141,7 +142,7 @@ def drawn(house: House, faces: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def own(house: House, arguments: argparse.Namespace) -> None:
     """The generator's own faces, whose true w is known."""
-    steps = arguments.steps or 100
+    steps = arguments.steps or InvertConfig().steps
     print(f"{arguments.faces} of the generator's own faces, W, {steps} steps (bar: relative distance to the true w at most 0.3)")
     away, like = [], []
     for ws, photo in drawn(house, arguments.faces):
@@ -149,7 +150,8 @@ def own(house: House, arguments: argparse.Namespace) -> None:
         found, _ = house.find(photo, InvertConfig(steps=steps, space="w", centre=0.0025), start)
         away.append(float(away_from_truth(found, ws, house.faces.w_mean)))
         like.append(float(likeness(house.draw(found), house.draw(ws)).psnr_db))
-    print(f"  relative distance: mean {np.mean(away):.3f}, median {np.median(away):.3f}, worst {max(away):.3f}; {np.mean(like):.1f} dB")
+    print(f"  relative distance: mean {bootstrap(np.array(away))}, median {np.median(away):.3f}, worst {max(away):.3f}; {np.mean(like):.1f} dB")
+    print("  stuck on the way (above 0.5): seeds", ", ".join(str(FIRST_SEED + at) for at, one in enumerate(away) if one > 0.5) or "none")
 
 
 def encoded(house: House, arguments: argparse.Namespace) -> None:
@@ -213,7 +215,7 @@ def bad(house: House, arguments: argparse.Namespace) -> None:
     """Ten generated faces, photographed badly: turned, dark and compressed. Found again as whom?"""
     aligner, dice = dvlatent.load("aligner"), np.random.RandomState(0)
     how = "turned up to 20 degrees, half as bright, JPEG at quality 30"
-    print(f"{arguments.bad} generated faces photographed badly ({how}), {arguments.steps or 100} steps")
+    print(f"{arguments.bad} generated faces photographed badly ({how}), {arguments.steps or InvertConfig().steps} steps")
     for seed in range(FIRST_SEED + 1000, FIRST_SEED + 1000 + arguments.bad):
         w = dvlatent.truncate(house.faces.mapping(dvlatent.normal(seed, 512)), toward=house.faces.w_mean, psi=0.7)
         clean = house.faces.synthesis(dvlatent.broadcast(w, house.faces.num_layers))
@@ -224,7 +226,7 @@ def bad(house: House, arguments: argparse.Namespace) -> None:
             print(f"  seed {seed}: {reason}")
             continue
         start = house.encoder(photo) if house.encoder else None
-        ws, took = house.find(photo, InvertConfig(steps=arguments.steps or 100), start)
+        ws, took = house.find(photo, InvertConfig(steps=arguments.steps or InvertConfig().steps), start)
         picture = house.draw(ws)
         who = float((house.identity(picture) - house.identity(clean)).norm())
         line = describe(likeness(picture, photo, house.distance, house.identity))

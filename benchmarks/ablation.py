@@ -1,0 +1,141 @@
+"""What each part of the filter's training is worth: the same student four times, each time without one part, and once with all of them.
+
+    python benchmarks/ablation.py [--pairs 500] [--steps 1200] [--faces 100] [--threads 2]
+
+Each student begins with the same weights, at 128 px, and takes as many steps. "no pair filter" learns from as many pairs as the others, but
+the first ones drawn, whatever the rules say of them. The others differ in one weight of the loss. Success is read by the judge on unseen
+faces, which the pairs were not chosen with; the age filter that we ship had five times the steps and four times the pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import dvlatent
+from dvlatent import images
+from dvlatent.faces.clean import Clean
+from dvlatent.methods import pairing
+from dvlatent.methods.distill import DistillConfig, distill
+from dvlatent.methods.effects import success
+from dvlatent.methods.measure_filter import TEACHER, Count, Features, side_by_side
+from dvlatent.methods.photos import PhotoWarp
+from dvlatent.methods.quality import kid
+from dvlatent.nets.pix2pixhd import Critics, Student
+
+SIZE_PX, FIRST_PAIR, FIRST_FACE = 128, 3_000_000, 500_000
+CHANGES: dict[str, dict[str, float]] = {  # what is left out, and of which weight of the loss
+    "all parts": {},
+    "no pair filter": {},
+    "no feature matching": {"features": 0.0},
+    "no perceptual": {"perceptual": 0.0},
+    "no critics": {"features": 0.0, "adversarial": 0.0},
+}
+
+
+class Drawn:
+    """Pairs in memory, for `distill`."""
+
+    def __init__(self, before: Tensor, after: Tensor, strength: Tensor) -> None:
+        self.before, self.after, self.strength = before, after, strength
+
+    def __len__(self) -> int:
+        return len(self.before)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Some pairs, as `distill` wants them."""
+        return images.from_uint8(self.before[indices].numpy()), images.from_uint8(self.after[indices].numpy()), self.strength[indices]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=500, help="that each student learns from (default 500)")
+    parser.add_argument("--steps", type=int, default=1200, help="of each training, four pairs a step (default 1200)")
+    parser.add_argument("--faces", type=int, default=100, help="unseen faces to measure on (default 100)")
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    faces, age, identity = (dvlatent.load(name) for name in ("faces", "age-direction", "identity"))
+    chosen_pairs, first_pairs = drawn(faces, age, identity, chosen.pairs)
+    config = DistillConfig(steps=chosen.steps, batch=4, coarse_steps=0, critics_from=chosen.steps // 4, look_every=0, ema_images=400)
+    students = {}
+    for name, change in CHANGES.items():
+        torch.manual_seed(0)
+        student, pairs = Student(), first_pairs if name == "no pair filter" else chosen_pairs
+        steps = distill(student, Critics(7, width=16), pairs, dvlatent.load("perceptual"), replace(config, **change), augment=PhotoWarp())
+        for step in tqdm(steps, total=chosen.steps, desc=name):
+            students[name] = step.average
+    report(faces, age, identity, students, chosen.faces)
+
+
+def drawn(faces: torch.nn.Module, age: dvlatent.Direction, identity: torch.nn.Module, count: int) -> tuple[Drawn, Drawn]:
+    """As many pairs that passed the rules, and as many as they came."""
+    columns: dict[str, list[Tensor]] = {"before": [], "after": [], "strength": [], "kept": []}
+    kept, first, config = 0, FIRST_PAIR, pairing.PairsConfig(low=-2, high=2, psi=1.0)
+    instruments = [dvlatent.load("attributes"), dvlatent.load("landmarks"), Clean()]
+    with tqdm(total=count, unit="pair", desc="pairs") as bar:
+        while kept < count:
+            for step in pairing.candidates(faces, age, range(first, first + 32), instruments, identity, pairing.RULES["age"], config):
+                small = [images.resize(side, SIZE_PX).clamp(-1, 1) for side in (step.before, step.after)]
+                for name, part in zip(columns, (*map(as_bytes, small), step.strength, step.kept), strict=True):
+                    columns[name].append(part)
+                kept += int(step.kept.sum())
+            first += 32
+            bar.n = min(kept, count)
+            bar.refresh()
+    whole = {name: torch.cat(parts) for name, parts in columns.items()}
+    passed = torch.nonzero(whole.pop("kept"))[:count, 0]
+    print(f"{kept / (first - FIRST_PAIR):.0%} of {first - FIRST_PAIR} pairs pass the rules")
+    return tuple(Drawn(*[part[rows] for part in whole.values()]) for rows in (passed, torch.arange(count)))
+
+
+def as_bytes(picture: Tensor) -> Tensor:
+    """[batch, height, width, 3], to be kept small."""
+    return torch.from_numpy(images.to_uint8(picture))
+
+
+def report(faces: torch.nn.Module, age: dvlatent.Direction, identity: torch.nn.Module, students: dict, count: int) -> None:
+    """A line for each student, beside its teacher."""
+    perceptual, amount = dvlatent.load("perceptual"), 1.85
+    features = Count(Features(perceptual), [amount])
+    off: dict[str, list[Tensor]] = {name: [] for name in students}
+
+    def small(ws: Tensor) -> Tensor:
+        return images.resize(faces.preview(ws), SIZE_PX).clamp(-1, 1)
+
+    def filtered(student: torch.nn.Module):
+        @torch.no_grad()
+        def apply(before: Tensor, strength: float) -> Tensor:
+            return student(before, torch.full((len(before),), strength)).clamp(-1, 1)
+
+        return apply
+
+    def look(name: str, strength: float, before: Tensor, after: Tensor) -> None:
+        features(name, strength, before, after)
+        if name == TEACHER:
+            look.answer = after
+        else:
+            off[name].append(perceptual(after, look.answer) / perceptual(before, look.answer))
+
+    seeds = tqdm(range(FIRST_FACE, FIRST_FACE + count), unit="face")
+    makers = {name: filtered(student) for name, student in students.items()}
+    found = side_by_side(faces, age, makers, (amount,), seeds, dvlatent.load("judge"), identity, render=small, look=look)
+    grown = (found[TEACHER].before[:, 0] >= 18) & (found[TEACHER].before[:, 0] <= 55)
+    print(f"{amount:+g} steps, {count} unseen faces, {int(grown.sum())} of them adults below 55; KID in thousandths")
+    for name, one in found.items():
+        told = success(one.take(grown), "age", by=20.0)[0]
+        years = float((one.after[0] - one.before)[:, one.at("age")].mean())
+        line = f"  {name:20} {years:+5.1f} years; moved {told.moved}; same person {float((one.identity < 0.6).float().mean()):.0%}"
+        if name != TEACHER:
+            distance = kid(features.cloud(TEACHER), features.cloud(name), max(2, count // 20))
+            line += f"; KID {distance}; perceptual distance left {float(torch.cat(off[name]).mean()):.2f}"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
