@@ -150,7 +150,8 @@ def own(house: House, arguments: argparse.Namespace) -> None:
         found, _ = house.find(photo, InvertConfig(steps=steps, space="w", centre=0.0025), start)
         away.append(float(away_from_truth(found, ws, house.faces.w_mean)))
         like.append(float(likeness(house.draw(found), house.draw(ws)).psnr_db))
-    print(f"  relative distance: mean {bootstrap(np.array(away))}, median {np.median(away):.3f}, worst {max(away):.3f}; {np.mean(like):.1f} dB")
+    print(f"  relative distance: mean {bootstrap(np.array(away))}, median {np.median(away):.3f}, worst {max(away):.3f}")
+    print(f"  {np.mean(like):.1f} dB on average")
     print("  stuck on the way (above 0.5): seeds", ", ".join(str(FIRST_SEED + at) for at, one in enumerate(away) if one > 0.5) or "none")
 
 

@@ -80,7 +80,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_distill_command(commands)
 
     train = commands.add_parser("train", help="train again what we ship")
-    ours = ["w-mean", "space", "preview", "judge", "digits", "digit-classifier", "digit-map", "face-map", "cyclegan", "encoder"]
+    ours = ["w-mean", "space", "age-edit", "preview", "judge", "encoder", "cyclegan", "digits", "digit-classifier", "digit-map", "face-map"]
     train.add_argument("what", choices=ours, help=TRAINED)
     train.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     train.add_argument("--faces", type=int, help="training faces; for w-mean, vectors")
@@ -139,6 +139,8 @@ def _train(arguments: argparse.Namespace) -> int:
         ship.ship_w_mean(arguments.out, **chosen)
     elif arguments.what == "space":
         ship.ship_space(arguments.out, **chosen)
+    elif arguments.what == "age-edit":
+        ship.ship_age_edit(arguments.out, **chosen)
     elif arguments.what == "preview":
         ship.ship_preview(arguments.out, pool, **chosen)
     else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dvlatent.errors import CheckpointError, ShapeError
 
 if TYPE_CHECKING:
-    from dvlatent.directions import Direction, Edit
+    from dvlatent.directions import Edit
     from dvlatent.methods.survey import Population
 
 STRIP_PX = 512  # side of a face in a strip
@@ -35,10 +35,10 @@ def add(commands: argparse._SubParsersAction, argv: Sequence[str]) -> None:
 
 
 def shipped() -> list[str]:
-    """What the directions that `dvlatent.load` knows move, e.g. "age" for "age-direction"."""
+    """What `dvlatent.load` knows to edit with, as options: "age" for "age-direction", and "age-edit" as it is."""
     from dvlatent.checkpoints.registry import available
 
-    return [name.removesuffix("-direction") for name in available() if name.endswith("-direction")]
+    return [name.removesuffix("-direction") for name in available() if name.endswith(("-direction", "-edit"))]
 
 
 def _add_survey(commands: argparse._SubParsersAction) -> None:
@@ -147,8 +147,9 @@ def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> Non
     paste = "with --from: put the edited face back into its photo, and write that; a .png keeps every other pixel as it was"
     edit.add_argument("--paste-back", type=Path, metavar="PHOTO", help=paste)
     for name in names:
-        edit.add_argument(f"--{name}", type=float, metavar="STEPS", help=f"steps along the {name} direction, e.g. +2 or -1")
-    file = "steps along a direction of your own; may be said again"
+        what = "1 is the whole edit" if name.endswith("-edit") else "e.g. +2 or -1"
+        edit.add_argument(f"--{name}", dest=name, type=float, metavar="STEPS", help=f"steps along {name}: {what}")
+    file = "steps along a direction or edit of your own; may be said again"
     edit.add_argument("--direction", type=_file_and_steps, action="append", default=[], metavar="FILE:STEPS", help=file)
     edit.add_argument("--psi", type=float, default=0.7, help="truncation: 0 is the average face, 1 the whole variety (default 0.7)")
     row = "a row from the opposite edit to this one, the face itself in the middle (5 faces unless told)"
@@ -208,12 +209,14 @@ def _chosen_edit(arguments: argparse.Namespace) -> tuple[Edit, str]:
     from dvlatent.checkpoints.registry import load
     from dvlatent.directions import Edit
 
-    asked = [(steps, load(f"{name}-direction")) for name in arguments.shipped if (steps := getattr(arguments, name)) is not None]
-    terms: list[tuple[float, Direction]] = asked + [(steps, load(path)) for path, steps in arguments.direction]
-    if not terms:
+    asked = [(name, name if name.endswith("-edit") else f"{name}-direction", getattr(arguments, name)) for name in arguments.shipped]
+    asked += [(path.stem, path, steps) for path, steps in arguments.direction]
+    parts = [(name, steps, steps * load(what)) for name, what, steps in asked if steps is not None]
+    if not parts:
         offered = ", ".join(f"--{name}" for name in arguments.shipped)
         raise ShapeError(f"no edit was asked for: give steps along {f'{offered} or ' if offered else ''}--direction FILE:STEPS.")
-    return Edit(tuple(terms)), ", ".join(f"{direction.name} {steps:+g}" for steps, direction in terms)
+    terms = tuple(term for *_, edit in parts for term in edit.terms)
+    return Edit(terms), ", ".join(f"{name} {steps:+g}" for name, steps, _ in parts)
 
 
 def _file_and_steps(text: str) -> tuple[Path, float]:

@@ -36,7 +36,7 @@ class Skin:
 def toy_in_the_place_of_the_face(monkeypatch, tmp_path):
     monkeypatch.setitem(registry.LOADERS, "faces", lambda: toy)
     monkeypatch.setitem(registry.LOADERS, "attributes", Skin)
-    for name in [name for name in registry.LOADERS if name.endswith("-direction")]:
+    for name in [name for name in registry.LOADERS if name.endswith(("-direction", "-edit"))]:
         monkeypatch.delitem(registry.LOADERS, name)
     monkeypatch.chdir(tmp_path)
 

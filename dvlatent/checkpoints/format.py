@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dvlatent.directions import Direction
+from dvlatent.directions import Direction, Edit
 from dvlatent.errors import CheckpointError
 
 LIMIT_BYTES = 2 * 2**30  # larger than anything of ours by far
@@ -73,6 +73,27 @@ def load_direction(path: Path | str) -> Direction:
         return Direction(vector=tensors["vector"], layers=None if layers is None else tuple(int(layer) for layer in layers), **description)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no whole direction: {error}. Save it again with save_direction.") from error
+
+
+def save_edit(edit: Edit, path: Path | str, **about: Any) -> None:
+    """Write an edit: all its vectors and steps in one .safetensors file; `about` is kept with it. Raises CheckpointError for none."""
+    if not edit.terms:
+        raise CheckpointError(f"{path}: an edit without a term changes nothing. Add directions to it first.")
+    rows = [{"amount": amount, **{name: value for name, value in vars(one).items() if name != "vector"}} for amount, one in edit.terms]
+    save(path, {"vectors": torch.stack([one.vector for _, one in edit.terms])}, {"kind": "edit", "terms": rows, **about})
+
+
+def load_edit(path: Path | str) -> Edit:
+    """Read an edit that `save_edit` wrote. Raises CheckpointError for anything else."""
+    tensors, description = load(path, "edit")
+    try:
+        terms = []
+        for vector, row in zip(tensors["vectors"], description["terms"], strict=True):
+            amount, layers = float(row.pop("amount")), row.pop("layers")
+            terms.append((amount, Direction(vector=vector, layers=None if layers is None else tuple(map(int, layers)), **row)))
+        return Edit(tuple(terms))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no whole edit: {error}. Save it again with save_edit.") from error
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], name: str) -> None:

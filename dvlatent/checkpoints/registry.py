@@ -22,16 +22,17 @@ def available() -> tuple[str, ...]:
 
 
 def load(name: str | Path) -> Any:
-    """A network by its name (`available()` lists them), or a direction or a filter from its file.
+    """A network by its name (`available()` lists them), or a direction, an edit or a filter from its file.
 
     Raises AssetMissing if its files are not installed (`dvlatent assets` does), CheckpointError if they cannot be what they should.
     """
     if str(name) in LOADERS:
         return LOADERS[str(name)]()
     if Path(name).suffix == ".safetensors":
-        return read_filter(name) if format.kind(name) == "filter" else format.load_direction(name)
+        readers = {"filter": read_filter, "edit": format.load_edit}
+        return readers.get(format.kind(name), format.load_direction)(name)
     names = ", ".join(LOADERS)
-    raise CheckpointError(f"there is nothing called '{name}': say one of {names}, or the path of a direction or filter (.safetensors).")
+    raise CheckpointError(f"there is nothing called '{name}': say one of {names}, or the path of a direction, edit or filter.")
 
 
 def _faces() -> Any:
@@ -212,6 +213,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "mnist": _mnist,
     "digit-map": lambda: read_map(WEIGHTS / "digit-map.safetensors"),
     "face-map": lambda: read_map(WEIGHTS / "face-map.safetensors"),
+    "age-edit": lambda: format.load_edit(WEIGHTS / "age-edit.safetensors"),
     "age-direction": lambda: format.load_direction(WEIGHTS / "age-direction.safetensors"),
     "gender-direction": lambda: format.load_direction(WEIGHTS / "gender-direction.safetensors"),
     "smile-direction": lambda: format.load_direction(WEIGHTS / "smile-direction.safetensors"),

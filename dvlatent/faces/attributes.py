@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from dvlatent.errors import AssetBroken, ShapeError
+from dvlatent.faces.onnx_graph import OnnxGraph
 from dvlatent.types import Image
 
 CENTRE_X, CENTRE_Y = 0.5046, 0.6068  # middle of the chip, as a share of the picture from its left and upper edge
@@ -33,13 +34,14 @@ class Attributes:
     """Reads the perceived age (years, 0.25 to 80) and the probability of "perceived male" (0 to 1) off aligned faces.
 
     A Predictor: `attributes(image)` is [batch, 2], in the order of `names`. The pictures are aligned as FFHQ is, square, of any
-    size from 64 px. Threads are as many as torch's when it is made. No gradient flows through it.
+    size from 64 px. Threads are as many as torch's when it is made. No gradient flows through it; `differentiable()` has one.
     Raises AssetBroken for a file that is not the network it should be.
     """
 
     names = ("age", "male")
 
     def __init__(self, age_onnx: str | os.PathLike[str], gender_onnx: str | os.PathLike[str]) -> None:
+        self._files = Path(age_onnx), Path(gender_onnx)
         self._age = _session(Path(age_onnx), AGE_PX, len(AGES))
         self._gender = _session(Path(gender_onnx), GENDER_PX, 2)
 
@@ -48,10 +50,35 @@ class Attributes:
         scores = [self._read(face) for face in image.split(32)] if len(_checked(image)) else [torch.empty(0, 2)]
         return torch.cat(scores).to(image.device)
 
+    def differentiable(self) -> Gradual:
+        """The same two networks run by torch, slower, with gradients: for a search that is to follow them."""
+        return Gradual(*self._files)
+
     def _read(self, image: Image) -> Float[Tensor, "batch 2"]:
+        image = image.detach()
         years = _probabilities(self._age, chip(image, AGE_PX)) @ AGES  # the expectation, as the authors take it
         male = _probabilities(self._gender, chip(image, GENDER_PX))[:, 1]
         return torch.from_numpy(np.stack([years, male], axis=1))
+
+
+class Gradual(nn.Module):
+    """Attributes with gradients: the same numbers, to a millionth."""
+
+    names = Attributes.names
+
+    def __init__(self, age_onnx: Path, gender_onnx: Path) -> None:
+        super().__init__()
+        self.age, self.gender = OnnxGraph(age_onnx), OnnxGraph(gender_onnx)
+
+    def forward(self, image: Image) -> Float[Tensor, "batch 2"]:
+        """As Attributes: [batch, 3, size, size] in [-1, 1] -> [batch, 2]."""
+        years = self.age(_standard(chip(image, AGE_PX))) @ torch.from_numpy(AGES)
+        return torch.stack([years, self.gender(_standard(chip(image, GENDER_PX)))[:, 1]], dim=1).to(image.device)
+
+
+def _standard(chips: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 3 size size"]:
+    """Pixels as the networks were trained on them."""
+    return (127.5 * (chips + 1) - torch.from_numpy(MEANS)) / 256
 
 
 def chip(image: Image, size_px: int) -> Float[Tensor, "batch 3 size size"]:
@@ -59,7 +86,7 @@ def chip(image: Image, size_px: int) -> Float[Tensor, "batch 3 size size"]:
     side = _checked(image).shape[-1]
     top, rows = _sampling(side, CENTRE_Y, size_px)
     left, columns = _sampling(side, CENTRE_X, size_px)
-    window = image.detach()[:, :, top : top + rows.shape[1], left : left + columns.shape[1]]
+    window = image[:, :, top : top + rows.shape[1], left : left + columns.shape[1]]
     faces = (face.float().cpu().clamp(-1, 1) for face in window)  # one at a time: large windows together would not fit the cache
     chips = [rows @ (face @ columns.T) for face in faces]  # each [3, size_px, size_px]
     return torch.stack(chips) if chips else torch.empty(0, 3, size_px, size_px)
@@ -95,7 +122,7 @@ def _checked(image: Image) -> Image:
 
 
 def _probabilities(session: Any, image: Float[Tensor, "batch 3 size size"]) -> Float[np.ndarray, "batch bins"]:
-    pixels = (127.5 * (image.numpy() + 1) - MEANS) / 256
+    pixels = _standard(image).numpy()
     if not np.isfinite(pixels).all():
         raise ShapeError("the faces hold numbers that are not finite (NaN), so no age can be read. Find the step that made the first one.")
     return session.run(None, {session.get_inputs()[0].name: pixels})[0]

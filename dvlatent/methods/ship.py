@@ -1,4 +1,4 @@
-"""Making what we ship again, by one command each: `dvlatent train w-mean`, `dvlatent train space` and `dvlatent train preview`."""
+"""Making what we ship again, by one command each: `dvlatent train w-mean`, `space`, `age-edit` and `preview`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dvlatent.checkpoints.store import asset_path
 from dvlatent.errors import ShapeError
 from dvlatent.methods.preview import PreviewConfig, PreviewStep, preview_scores, render_pool, train_preview
 from dvlatent.methods.running import progress
+from dvlatent.methods.seek import SeekConfig, seek
 from dvlatent.methods.space import Space, answers
 from dvlatent.nets.mobile_stylegan import MobileStyleGAN
 from dvlatent.rng import normal
@@ -53,6 +54,17 @@ def ship_space(out: Path, faces: int = 1000) -> None:
     space = Space.plain(generator).turned(torch.stack(list(steps)))
     command = f"dvlatent train space --out {out.name} --faces {faces}"
     space.save(out, generator, of=f"seeds {seeds.start} to {seeds.stop - 1}, psi 0.7, previews", command=command, licence=LICENCE)
+
+
+def ship_age_edit(out: Path, steps: int = 260) -> None:
+    """Search for the edit that ages most and keeps the person, from the age direction on, and write it."""
+    generator, start, config = load("faces"), load("age-direction"), SeekConfig(steps=steps)
+    reader, identity, gender = load("attributes").differentiable(), load("identity"), load("gender-direction")
+    search = seek(generator, start, reader, identity, config, without=[gender])
+    for step in progress(search, steps, lambda step: f"{step.gained:+.0f} years, identity {step.apart:.2f}"):
+        if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == steps - 1:
+            command = f"dvlatent train age-edit --out {out.name} --steps {steps}"
+            format.save_edit(step.edit, out, updates=step.index + 1, command=command, licence=LICENCE)
 
 
 def ship_preview(out: Path, folder: Path, test_faces: int = 200, **chosen: int) -> None:
