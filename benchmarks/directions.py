@@ -21,7 +21,7 @@ from dvlatent.methods.effects import Effects, effects_of, leak_cut, leakage, str
 FIRST_SEED = 400_000
 ADULT = (18, 55)  # perceived years before the edit: nobody knows what +20 does to a child
 AGE, SHOWN = (1.65, 1.85), 1.65  # steps
-EDIT = (0.9, 1.0, 1.1)  # of the edit found by gradient, 1 is the whole
+EDIT = (0.95, 1.0)  # of the edit found by gradient, 1 is the whole
 OTHERS = {"male": (-3.0, -2.0, 2.0, 3.0), "smile": (-2.0, -1.5, 1.5, 2.0)}  # steps of the gender and the smile direction
 
 

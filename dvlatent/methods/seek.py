@@ -104,30 +104,31 @@ def seek(
     adam, seed = torch.optim.Adam([u], betas=(0.9, 0.98)), config.first
     for index in range(config.steps):
         adam.param_groups[0]["lr"] = config.rate * min(1.0, (config.steps - index) / (0.4 * config.steps))
-        losses, gains, distances = [config.natural * u.square().sum(dim=1).mean()], [], []
-        while len(gains) < config.batch:
-            with torch.no_grad():
-                ws = broadcast(w_of(generator, [seed], config.psi), generator.num_layers)
-                before = draw(ws).clamp(-1, 1)
-                was, seed = reader(before), seed + 1
-                if not config.within[0] <= float(was[0, score]) <= config.within[1]:
-                    continue
-                who = identity(before)
-            after = draw(ws.index_add(1, torch.tensor(layers, device=ws.device), vectors()[None]))
-            now = reader(torch.cat([after, after.flip(-1)]))  # [2, score]
-            gain, distance = now[:, score] - was[0, score], (identity(after) - who).norm()
-            parts = [F.softplus((config.goal - gain) / config.soft).sum(), config.apart * F.softplus(distance - config.far, beta=25)]
-            parts += [weight * _change_of_odds(now[:1], was, reader.names.index(name)) for name, weight in config.stay.items()]
-            parts += [config.colours * _tints(after - before).square().mean()]
-            losses.append(sum(parts) / config.batch)
-            gains.append(float(gain[0].detach()))
-            distances.append(float(distance.detach()))
-        loss = sum(losses)
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(f"the search broke at step {index}: its loss is {loss.item()}. Lower the rate ({config.rate}).")
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
+        with torch.enable_grad():  # a lesson may have switched gradients off
+            losses, gains, distances = [config.natural * u.square().sum(dim=1).mean()], [], []
+            while len(gains) < config.batch:
+                with torch.no_grad():
+                    ws = broadcast(w_of(generator, [seed], config.psi), generator.num_layers)
+                    before = draw(ws).clamp(-1, 1)
+                    was, seed = reader(before), seed + 1
+                    if not config.within[0] <= float(was[0, score]) <= config.within[1]:
+                        continue
+                    who = identity(before)
+                after = draw(ws.index_add(1, torch.tensor(layers, device=ws.device), vectors()[None]))
+                now = reader(torch.cat([after, after.flip(-1)]))  # [2, score]
+                gain, distance = now[:, score] - was[0, score], (identity(after) - who).norm()
+                parts = [F.softplus((config.goal - gain) / config.soft).sum(), config.apart * F.softplus(distance - config.far, beta=25)]
+                parts += [weight * _change_of_odds(now[:1], was, reader.names.index(name)) for name, weight in config.stay.items()]
+                parts += [config.colours * _tints(after - before).square().mean()]
+                losses.append(sum(parts) / config.batch)
+                gains.append(float(gain[0].detach()))
+                distances.append(float(distance.detach()))
+            loss = sum(losses)
+            if not torch.isfinite(loss):
+                raise TrainingDiverged(f"the search broke at step {index}: its loss is {loss.item()}. Lower the rate ({config.rate}).")
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
         edit = _edit(start, layers, vectors().detach(), told)
         yield Step(index, loss.item(), sum(gains) / config.batch, sum(distances) / config.batch, edit)
 
