@@ -1,6 +1,6 @@
 """What the shipped directions do to 500 unseen faces, read by the judge: success, identity and leakage, with intervals.
 
-    python benchmarks/directions.py [--faces 500]
+    python benchmarks/directions.py [--faces 500] [--edit-only]
 
 Every face is unseen by finder and judge (seeds from 400,000 on, psi 0.7, previews); perceived ages count between 18 and 55 before the
 edit. Success and leakage are read by the judge, which the directions were not found with; identity by dlib's network.
