@@ -23,10 +23,12 @@ from dvlatent import images
 from dvlatent.checkpoints.registry import read_cyclegan
 from dvlatent.errors import NoFace
 from dvlatent.filters import Filter, export_onnx
+from dvlatent.methods.blobs import blobs
 from dvlatent.methods.effects import Effects, success
 from dvlatent.methods.measure_filter import TEACHER, Count, Features, onnx_runner, rises, seconds_a_photo, side_by_side
 from dvlatent.methods.measure_inversion import seconds_of_a_search
 from dvlatent.methods.quality import kid
+from dvlatent.methods.survey import w_of
 
 FIRST_SEED, AMOUNTS = 500_000, (-2.0, -1.0, 1.0, 1.85)
 SCORES = {"age": ("age", {"by": 20.0}, 1.85), "gender": ("male", {"past": 0.5}, 2.0), "smile": ("smile", {"past": 0.5}, 2.0)}
@@ -39,7 +41,7 @@ def main() -> None:
     parser.add_argument("--blobs", type=int, default=1000, help="outputs that are searched for blobs (default 1000)")
     parser.add_argument("--cyclegan", type=Path, help="a file of `dvlatent train cyclegan`, to compare with")
     parser.add_argument("--threads", type=int, default=2, help="for the times (default 2)")
-    parser.add_argument("--spotted", type=Path, help="write outputs with blobs to this picture")
+    parser.add_argument("--spotted", type=Path, help="write them to this picture: before, the filter's, the teacher's")
     chosen = parser.parse_args()
     one: Filter = dvlatent.load(chosen.filter)
     faces, judge, identity = dvlatent.load("faces"), dvlatent.load("judge"), dvlatent.load("identity")
@@ -55,7 +57,7 @@ def main() -> None:
         found = side_by_side(faces, direction, filters, amounts, seeds, judge, identity, look=count)
         report(found, count, score, target, amount)
     if chosen.blobs:
-        search(faces, one, chosen.blobs, chosen.spotted)
+        search(faces, one, direction, chosen.blobs, chosen.spotted)
     her(one, identity, amount)
     times(one, faces, chosen.threads)
 
@@ -83,22 +85,25 @@ def report(found: dict[str, Effects], count: Count, score: str, target: dict[str
     print("  KID to the teacher's pictures:", "  ".join(f"{name} {value}" for name, value in distance.items()), f"({len(age)} each)")
 
 
-def search(faces: torch.nn.Module, one: Filter, wanted: int, out: Path | None) -> None:
+def search(faces: torch.nn.Module, one: Filter, direction: dvlatent.Direction, wanted: int, out: Path | None) -> None:
     """Blobs in so many outputs: five strengths of each face."""
-    count, left = Count(), iter(range(FIRST_SEED + 10_000, FIRST_SEED + 10_000 + wanted))
+    left = iter(range(FIRST_SEED + 10_000, FIRST_SEED + 10_000 + wanted))
     strengths = [one.low, one.low / 2, one.high / 4, one.high / 2, one.high]
-    with tqdm(total=wanted, unit="picture") as bar:
+    spotted: list[torch.Tensor] = []
+    with tqdm(total=wanted, unit="picture") as bar, torch.no_grad():
         while bar.n < wanted and (seeds := list(islice(left, 8))):
-            w = dvlatent.truncate(faces.mapping(dvlatent.normal(seeds, faces.z_dim)), toward=faces.w_mean, psi=0.7)
-            with torch.no_grad():
-                before = images.from_uint8(images.to_uint8(faces.preview(dvlatent.broadcast(w, faces.num_layers))))
+            ws = dvlatent.broadcast(w_of(faces, seeds, 0.7), faces.num_layers)
+            before = images.from_uint8(images.to_uint8(faces.preview(ws)))
             for strength in strengths:
-                count("student", strength, before, one(before, strength))
+                after = one(before, strength)
+                for row, spots in enumerate(blobs(before, after)):
+                    if spots:
+                        taught = faces.preview(direction.move(ws[row : row + 1], strength)).clamp(-1, 1)
+                        spotted.append(torch.cat([before[row : row + 1], after[row : row + 1], taught]))
             bar.update(len(seeds) * len(strengths))
-    spotted = count.spotted["student"]
-    print(f"blobs: in {len(spotted)} of {count.pictures['student']} outputs")
+    print(f"blobs: in {len(spotted)} of {wanted} outputs")
     if out is not None and spotted:
-        images.write(images.grid(torch.cat([picture for _, a, b in spotted[:24] for picture in (a, b)]), columns=8), out)
+        images.write(images.grid(torch.cat(spotted[:8]), columns=3), out)
 
 
 def her(one: Filter, identity: torch.nn.Module, amount: float) -> None:
