@@ -83,7 +83,7 @@ class PreviewHead(nn.Module):
         bands = self.linear(features)  # [batch, 12, 128, 128]: the four bands of the wavelet for red, green and blue
         x = F.leaky_relu_(self.first(features, style), 0.2)
         for conv in self.convs:
-            x = F.leaky_relu_(conv(x, style).add_(_part(conv.noise, corner, x.shape[-1])), 0.2)
+            x = F.leaky_relu_(conv(x, style).add_(_part(conv.noise, corner, x.shape[-1]).to(x.dtype)), 0.2)
         return inverse_haar(bands + self.to_image(x, style))
 
 
