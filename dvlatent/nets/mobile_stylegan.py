@@ -71,7 +71,7 @@ class MobileStyleGAN(nn.Module):
             raise ShapeError("this generator has no preview head: load it with dvlatent.load('faces').")
         gradient = torch.is_grad_enabled() and (ws.requires_grad or any(weight.requires_grad for weight in self.parameters()))
         rounded = not (exact or gradient or ws.is_cuda) and ws.dtype == torch.float32 and _has_bfloat16()
-        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+        with torch.set_grad_enabled(gradient), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
             return _each(lambda one: self.preview_head(self.features(one, self.preview_head.blocks), one).to(ws.dtype), ws)
 
     def features(self, ws: Ws, blocks: int) -> Features:
@@ -111,8 +111,9 @@ class Modulated(nn.Module):
         self.scale = scale  # makes the output of a new layer of size one, "equalised learning rate" (Karras et al. 2018)
 
     def style(self, w: W) -> Float[Tensor, "batch channel 1 1"]:
-        """How strongly each input channel is let in."""
-        return (self.modulation(w) * self.scale)[:, :, None, None]
+        """How strongly each input channel is let in; never rounded, a few numbers are not worth it."""
+        with torch.autocast(w.device.type, enabled=False):
+            return (self.modulation(w) * self.scale)[:, :, None, None]
 
 
 class FirstConv(Modulated):
@@ -146,12 +147,20 @@ class StyledConv(Modulated):
         return self.depthwise, self.weight, self.noise, self.bias
 
 
-def convolve_rows(x: Features, start: int, stop: int, tensors: tuple[Tensor, ...]) -> Features:
-    """Output rows [start, stop) of a StyledConv, from input rows [start - 1, stop + 1) as far as the layer has them."""
+def convolve_rows(x: Features, style: Tensor | None, start: int, stop: int, tensors: tuple[Tensor, ...]) -> Features:
+    """Output rows [start, stop) of a StyledConv, from input rows [start - 1, stop + 1) as far as the layer has them.
+
+    No style means that x was scaled before.
+    """
     depthwise, weight, noise, bias = tensors
-    if start == 0 or stop == len(noise):  # the edge of the picture: a row of zeros
-        x = F.pad(x, (0, 0, int(start == 0), int(stop == len(noise))))
-    x = F.conv2d(x, depthwise, padding=(0, 1), groups=len(depthwise))
+    if style is not None and len(x) == 1 and not torch.is_grad_enabled():
+        depthwise = depthwise * style.transpose(0, 1)  # scaling a few weights does the same
+    elif style is not None:
+        x = x * style.to(x.dtype)
+    above, below = int(start == 0), int(stop == len(noise))  # at the edges of the picture a row of zeros
+    if above != below:
+        x = F.pad(x, (0, 0, above, below))
+    x = F.conv2d(x, depthwise, padding=(above & below, 1), groups=len(depthwise))
     return _bend(F.conv2d(x, weight[:, :, None, None], bias), noise[start:stop])
 
 
@@ -179,9 +188,10 @@ class Block(nn.Module):
         if last is not None:
             tensors += (last[0].style(last[1]), last[0].weight, last[0].bias)
         widest = self.size_px * self.conv2.weight.shape[0]  # numbers in a row of the widest layer
-        if x.is_cuda or widest * self.size_px <= 2 * FLOATS:  # small, or a GPU: all at once
+        room = FLOATS * 4 // x.element_size()  # rounded ones take half the memory
+        if x.is_cuda or widest * self.size_px <= 2 * room:  # small, or a GPU: all at once
             return _block_rows(x, 0, self.size_px, tensors)
-        return in_strips(_block_rows, self._needs, x, tensors, self.size_px, max(1, FLOATS // widest))
+        return in_strips(_block_rows, self._needs, x, tensors, self.size_px, max(1, room // widest))
 
     def _needs(self, start: int, stop: int) -> tuple[int, int]:
         """Rows of the input that output rows [start, stop) depend on: two more on each side, at half the size."""
@@ -195,12 +205,12 @@ def _block_rows(x: Features, start: int, stop: int, tensors: tuple[Tensor, ...])
     height = len(conv1[2])
     inner = max(start - 1, 0), min(stop + 1, height)  # rows of conv1 that conv2 needs
     above = max(inner[0] - 1, 0)  # first row that conv1 needs; the wavelet gives rows in pairs, from an even one
-    x = inverse_haar(x * style1)[:, :, above % 2 : above % 2 + min(inner[1] + 1, height) - above]
-    x = convolve_rows(x, *inner, conv1)
-    x = convolve_rows(x * style2, start, stop, conv2)
+    x = inverse_haar(x * style1.to(x.dtype))[:, :, above % 2 : above % 2 + min(inner[1] + 1, height) - above]
+    x = convolve_rows(x, None, *inner, conv1)
+    x = convolve_rows(x, style2, start, stop, conv2)
     if to_image:
         style, weight, bias = to_image
-        x = inverse_haar(F.conv2d(x * style, weight[:, :, None, None], bias * 0.5))
+        x = inverse_haar(F.conv2d(x * style.to(x.dtype), weight[:, :, None, None], bias * 0.5))
     return x
 
 
