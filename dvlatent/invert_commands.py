@@ -23,11 +23,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     invert.add_argument("--picture", type=Path, help="also draw what was found beside the photo: a .png, .jpg or .webp file")
     invert.add_argument("--face", type=int, default=0, metavar="N", help="which face of the photo: 0 is the largest (default)")
     long = invert.add_mutually_exclusive_group()
-    long.add_argument("--steps", type=int, help="optimiser steps (default 120)")
+    long.add_argument("--steps", type=int, help="optimiser steps (default 80)")
     long.add_argument("--seconds", type=float, help="instead of steps: be done in so many seconds")
     start = "where to begin: encoder (a network's guess), mean (the average face), or an .npz file to go on from (default: encoder)"
     invert.add_argument("--start", metavar="WHERE", help=start)
     invert.add_argument("--space", choices=["w", "w+"], default="w+", help="w edits better, w+ looks more like the photo (default)")
+    rounded = "search with less exact pictures: 1.7 times as fast on a processor made for bfloat16, slower on others"
+    invert.add_argument("--rounded", action="store_true", help=rounded)
     invert.set_defaults(run=_invert, resume="Nothing was written.")
 
 
@@ -44,7 +46,7 @@ def _invert(arguments: argparse.Namespace) -> int:
     if arguments.picture and arguments.picture.suffix.lower() not in images.KINDS:
         raise ImageError(f"--picture {arguments.picture} should end in {', '.join(images.KINDS)}.")
     chosen = {name: value for name in ("steps", "seconds", "space") if (value := getattr(arguments, name)) is not None}
-    config = InvertConfig(**chosen)
+    config = InvertConfig(rounded=arguments.rounded, **chosen)
     photo = images.read(arguments.photo)
     alignment, face = load("aligner")(photo, arguments.face, size_px=256)
     generator, distance, identity = load("faces"), load("perceptual"), load("identity")

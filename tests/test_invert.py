@@ -129,6 +129,21 @@ def test_previews_are_looked_at_in_w_and_full_renders_in_w_plus(toy):
     assert looks == {"w": "ppppp", "w+": "ppfff", "full": "fffff"}
 
 
+def test_rounded_it_draws_all_but_the_last_in_bfloat16(toy):
+    class Watched(ToyFaces):
+        rounded = ""
+
+        def synthesis(self, ws):
+            self.rounded += "er"[torch.is_autocast_enabled("cpu")]
+            with torch.autocast("cpu", enabled=False):  # it draws in float32 only
+                return super().synthesis(ws)
+
+    for rounded, expected in ((False, "eeee"), (True, "rrre")):
+        watched = Watched(resolution=32)
+        step = last(invert(watched, toy.synthesis(some_ws(toy, [3])), InvertConfig(steps=3, rounded=rounded)))
+        assert watched.rounded[1:] == expected and step.image.dtype == torch.float32  # the first look measures its size
+
+
 def test_numbers_that_are_none_stop_it(toy):
     class Broken(ToyFaces):
         calls = 0

@@ -136,6 +136,19 @@ def test_strips_change_nothing(small_block, monkeypatch, batch, to_picture):
         torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
 
+def test_strips_are_rounded_where_all_is(small_block):
+    block, picture = small_block
+    x, (w1, w2, w3) = torch.randn(1, 32, 12, 12, requires_grad=True), torch.randn(3, 1, 512)
+    gradients = []
+    for rounded in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            out = block(x, w1, w2, (picture, w3))
+        assert out.dtype == (torch.bfloat16 if rounded else torch.float32)
+        gradients += torch.autograd.grad(out.float().square().mean(), x)
+    assert gradients[1].dtype == torch.float32
+    assert torch.cosine_similarity(*(gradient.flatten() for gradient in gradients), dim=0) > 0.99
+
+
 def test_inverse_haar_has_the_right_gradient_and_keeps_lengths():
     x = torch.randn(2, 8, 3, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(inverse_haar, x)

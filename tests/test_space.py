@@ -71,8 +71,8 @@ def test_axes_are_ordered_by_how_much_the_picture_answers(toy):
 def test_the_shipped_space_is_true_of_unseen_faces(faces):
     space = Space.of(faces)
     ws = broadcast(dvlatent.truncate(faces.mapping(normal([600_000, 600_001], 512)), toward=faces.w_mean, psi=0.7), faces.num_layers)
-    here = faces.preview(ws, exact=True)
-    changes = [float((faces.preview(ws + 0.3 * space.axes[axis], exact=True) - here).square().mean()) for axis in (0, 20, 100, 400)]
+    here = faces.preview(ws)
+    changes = [float((faces.preview(ws + 0.3 * space.axes[axis]) - here).square().mean()) for axis in (0, 20, 100, 400)]
     assert changes == sorted(changes, reverse=True) and changes[0] > 1000 * changes[-1]
 
 

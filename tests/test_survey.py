@@ -236,6 +236,4 @@ def test_the_shipped_scores_are_what_a_survey_gives():
     render = faces.preview if shipped.render == "preview" else faces.synthesis
     again = collect(survey.survey(faces, dvlatent.load("attributes"), some.seeds, some.psi, render=render))
     columns = [shipped.names.index(name) for name in again.names]
-    assert again.names == ("age", "male")
-    off = (again.scores - some.scores[:, columns]).abs()
-    assert (off < torch.tensor([0.5, 0.05])).all()  # years, probability: processors round previews differently
+    assert_close(again.scores, some.scores[:, columns], atol=0.1, rtol=0)

@@ -50,6 +50,7 @@ class InvertConfig:
     perceptual: float = 1.0  # weight of how different the pictures look
     identity: float = 0.3  # weight of how far apart the people are
     preview: bool = True  # look at quick previews while all layers share one w; otherwise at full renders, each as long as three
+    rounded: bool = False  # draw in bfloat16, all but the last picture: 1.7 times as fast on a processor made for it
     optimiser: str = "quasi-newton"  # or "adam", which alone uses what follows
     rate: float = 0.2  # of Adam, in standard deviations of the population
     ramp_up: float = 0.05  # share of the steps in which the rate grows from 0
@@ -185,13 +186,15 @@ class Look:
 
     def __init__(self, generator: Generator, config: InvertConfig) -> None:
         self.quick, kind = renderer(generator, None if config.preview else generator.synthesis)
-        self.full, self.until = generator.synthesis, config.parted if kind == "preview" else 0.0
+        self.full, self.until, self.rounded = generator.synthesis, config.parted if kind == "preview" else 0.0, config.rounded
         with torch.no_grad():
             self.size_px = self.quick(broadcast(generator.w_mean[None], generator.num_layers)).shape[-1]
 
     def __call__(self, ws: Ws, progress: float) -> Image:
         """The picture of ws; full renders are brought to the size of previews."""
-        return self.quick(ws) if progress < self.until else images.resize(self.full(ws), self.size_px)
+        with torch.autocast(ws.device.type, torch.bfloat16, enabled=self.rounded and progress < 1):
+            picture = self.quick(ws) if progress < self.until else self.full(ws)
+        return picture.to(ws) if progress < self.until else images.resize(picture.to(ws), self.size_px)
 
 
 class Target:

@@ -6,7 +6,6 @@ the Haar wavelet. Every layer is steered by a w of its own, 16 in all, coarse to
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import torch
@@ -60,19 +59,15 @@ class MobileStyleGAN(nn.Module):
         """
         return _each(lambda one: self.features(one, blocks=7), ws)
 
-    def preview(self, ws: Ws, *, exact: bool = False) -> Image:
+    def preview(self, ws: Ws) -> Image:
         """A quick look: [batch, 16, 512] -> [batch, 3, 256, 256], through a small head on the inner features.
 
-        Close to the full picture resized by area (MODELS.md has the numbers), in about half the time. A processor that multiplies
-        in bfloat16 needs a fifth of it, with a rounding that no eye sees (50 dB). Ask for an `exact` preview to measure how little
-        a tiny step changes; one that a gradient is asked of is exact anyway.
+        Close to the full picture resized by area (MODELS.md has the numbers), in about half the time. A processor made for bfloat16
+        halves it again, with a rounding that no eye sees (50 dB): `with torch.autocast("cpu", torch.bfloat16): faces.preview(ws)`.
         """
         if self.preview_head is None:
             raise ShapeError("this generator has no preview head: load it with dvlatent.load('faces').")
-        gradient = torch.is_grad_enabled() and (ws.requires_grad or any(weight.requires_grad for weight in self.parameters()))
-        rounded = not (exact or gradient or ws.is_cuda) and ws.dtype == torch.float32 and _has_bfloat16()
-        with torch.set_grad_enabled(gradient), torch.autocast("cpu", torch.bfloat16, enabled=rounded):
-            return _each(lambda one: self.preview_head(self.features(one, self.preview_head.blocks), one).to(ws.dtype), ws)
+        return _each(lambda one: self.preview_head(self.features(one, self.preview_head.blocks), one), ws)
 
     def features(self, ws: Ws, blocks: int) -> Features:
         """What the first blocks make of ws; after all seven, the picture."""
@@ -88,18 +83,11 @@ class MobileStyleGAN(nn.Module):
         return x
 
 
-@functools.cache
-def _has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16 by itself; where it does not, pretending to would be slow."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an old torch does not know
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def _each(render: Callable[[Ws], Features], ws: Ws) -> Image:
     """On a CPU one face after the other: several at once would not fit its cache, and take longer. On a GPU all at once."""
     if ws.is_cuda or len(ws) < 2:
-        return render(ws).contiguous()
-    return torch.cat([render(one).contiguous() for one in ws.split(1)])
+        return render(ws).to(ws.dtype).contiguous()
+    return torch.cat([render(one).to(ws.dtype).contiguous() for one in ws.split(1)])
 
 
 class Modulated(nn.Module):

@@ -30,6 +30,7 @@ def in_strips(rows: Rows, needs: Needs, x: Tensor, tensors: tuple[Tensor, ...], 
 
 class _Strips(torch.autograd.Function):
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")  # strips are for CPUs
     def forward(ctx, rows: Rows, needs: Needs, height: int, strip_rows: int, x: Tensor, *tensors: Tensor) -> Tensor:
         ctx.plan = (rows, needs, height, strip_rows)
         ctx.save_for_backward(x, *tensors)
@@ -39,13 +40,14 @@ class _Strips(torch.autograd.Function):
             strip = rows(_slice(x, needs(start, stop)), start, stop, tensors)
             if out is None:
                 scale = strip.shape[2] // (stop - start)  # a block may enlarge its rows, as the last one does
-                out = torch.empty((strip.shape[0], height * scale, strip.shape[3], strip.shape[1]), dtype=x.dtype, device=x.device)
+                out = torch.empty((strip.shape[0], height * scale, strip.shape[3], strip.shape[1]), dtype=strip.dtype, device=x.device)
                 out = out.permute(0, 3, 1, 2)  # channels last: a strip is one piece of memory
             out[:, :, start * scale : stop * scale] = strip
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, needs, height, strip_rows = ctx.plan
         inputs = ctx.saved_tensors

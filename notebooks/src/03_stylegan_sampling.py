@@ -34,8 +34,6 @@ if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; el
     get_ipython().system("dvlatent assets")
 
 # %%
-from functools import partial
-
 import numpy as np
 import torch
 
@@ -124,16 +122,15 @@ fig = plot.labelled_grid(look, ["along\nZ", "along\nW"], [f"{100 * share:.0f} %"
 plot.show(fig, alt="Two rows of six faces between the same two women: along Z the face has changed more by the first steps than along W.")
 
 # %%
-look_closely = partial(faces.preview, exact=True)  # a preview may round away what no eye sees; here we measure it
 steps = 10.0 ** torch.arange(-3, 0.01, 0.5)  # 0.001 ... 1, shares of the way
 curves = {"Z": [], "W": []}
 for pair in range(4):
     z_pair = normal([1000 + 2 * pair, 1001 + 2 * pair], faces.z_dim)
     w_pair = faces.mapping(z_pair)
-    start = distance.features(look_closely(broadcast(w_pair[:1], 16)))
+    start = distance.features(faces.preview(broadcast(w_pair[:1], 16)))
     ways = {"Z": faces.mapping(slerp(z_pair[:1], z_pair[1:], steps)), "W": lerp(w_pair[:1], w_pair[1:], steps)}
     for space, way in ways.items():
-        curves[space].append(distance(look_closely(broadcast(way, 16)), start).numpy())
+        curves[space].append(distance(faces.preview(broadcast(way, 16)), start).numpy())
 means = {space: np.mean(rows, axis=0) for space, rows in curves.items()}
 
 # %%
@@ -419,10 +416,10 @@ for space, cloud in {"Z": z_many, "W": faces.mapping(z_many)}.items():
 # %%
 z_pair = normal([1, 2], faces.z_dim)
 w_pair = faces.mapping(z_pair)
-start = distance.features(look_closely(broadcast(w_pair[:1], 16)))
-rounding = distance(look_closely(broadcast(w_pair[:1] * (1 + 2e-7), 16)), start).item()  # w changed in its last digit only
+start = distance.features(faces.preview(broadcast(w_pair[:1], 16)))
+rounding = distance(faces.preview(broadcast(w_pair[:1] * (1 + 2e-7), 16)), start).item()  # w changed in its last digit only
 for epsilon in (1e-1, 1e-2, 1e-3, 1e-4):
-    step = distance(look_closely(broadcast(lerp(w_pair[:1], w_pair[1:], epsilon), 16)), start).item()
+    step = distance(faces.preview(broadcast(lerp(w_pair[:1], w_pair[1:], epsilon), 16)), start).item()
     print(f"step {epsilon:g}: distance / step² = {step / epsilon**2:4.0f}, rounding is {'below' if rounding < 0.01 * step else 'above'} 1 % of it")
 
 # %% [markdown]
@@ -433,11 +430,11 @@ for epsilon in (1e-1, 1e-2, 1e-3, 1e-4):
 epsilon = 1e-4
 z_pairs = normal(range(8), faces.z_dim)  # seeds 0, 1: the first pair; 2, 3: the second ...
 z_here, z_there = (slerp(z_pairs[0::2], z_pairs[1::2], t) for t in (0.0, epsilon))
-pictures = [look_closely(broadcast(faces.mapping(some), 16)) for some in (z_here, z_there)]
+pictures = [faces.preview(broadcast(faces.mapping(some), 16)) for some in (z_here, z_there)]
 by_hand = distance(*pictures).numpy() / epsilon**2
 config = measure.PathConfig(pairs=30)
-lengths_z = measure.path_lengths(faces, distance, "z", config, render=look_closely)
-lengths_w = measure.path_lengths(faces, distance, "w", config, render=look_closely)
+lengths_z = measure.path_lengths(faces, distance, "z", config, render=faces.preview)
+lengths_w = measure.path_lengths(faces, distance, "w", config, render=faces.preview)
 check("four path lengths by hand are the library's", by_hand, lengths_z[:4], tol=0.01)
 
 # %% [markdown]
@@ -485,7 +482,7 @@ plot.show(fig, alt="Left, path lengths of 30 pairs: nearly all dots lie above th
 # %%
 population = survey.load().take(1000)
 z_all, w_all = population.latents(faces)
-fresh = attributes(look_closely(broadcast(w_all[84:88], 16)))
+fresh = attributes(faces.preview(broadcast(w_all[84:88], 16)))
 check("four stored scores, drawn and scored again", fresh, population.scores[84:88, :2], tol=0.01)
 age, male = population.column("age").numpy(), population.column("male").numpy()
 print(f"{len(age)} faces: {np.mean(male > 0.5):.0%} perceived male, {np.mean(age > 40):.0%} perceived over 40")
@@ -632,9 +629,9 @@ check("exercise 2", child, torch.cat([a[:, :5], b[:, 5:9], c[:, 9:]], dim=1), hi
 
 # %% [markdown]
 # ### Exercise 3: the speed on the way
-# Path length looks at the beginning of a path only. Write `speed(t)`: perceptual distance / epsilon² between what `look_closely` draws at
-# `t` and at `t + epsilon`, on the straight line in W from seed 0 to seed 1 (`ends`), with epsilon 0.0001. At t = 0 it must give what you
-# measured above for that pair. Then go on: where on the way does the face change fastest, and what do you see there?
+# Path length looks at the beginning of a path only. Write `speed(t)`: perceptual distance / epsilon² between the previews at `t` and `t +
+# epsilon` on the straight line in W from seed 0 to seed 1 (`ends`), with epsilon 0.0001. At t = 0 it must give what you measured above
+# for that pair. Then go on: where on the way does the face change fastest, and what do you see there?
 
 # %% tags=["exercise"]
 ends = faces.mapping(normal([0, 1], faces.z_dim))
@@ -646,7 +643,7 @@ def speed(t): ...  # your lines
 check(
     "exercise 3",
     speed,
-    lambda f: abs(float(f(0.0)) / lengths_w[0] - 1) < 0.05 or "look_closely at lerp(ends[:1], ends[1:], t) and at t + epsilon; divide by epsilon²",
+    lambda f: abs(float(f(0.0)) / lengths_w[0] - 1) < 0.05 or "draw lerp(ends[:1], ends[1:], t) and the same at t + epsilon; divide by epsilon²",
 )
 
 # %% [markdown]
@@ -654,7 +651,7 @@ check(
 #
 # ```python
 # def speed(t):
-#     here, there = (look_closely(broadcast(lerp(ends[:1], ends[1:], s), 16)) for s in (t, t + 1e-4))
+#     here, there = (faces.preview(broadcast(lerp(ends[:1], ends[1:], s), 16)) for s in (t, t + 1e-4))
 #     return float(distance(here, there)) / 1e-4**2
 # ```
 #
