@@ -94,7 +94,7 @@ def pick(found: Effects, rows: list[int]) -> Effects:
 def report(answers) -> None:
     print(f"  {'steps':>6}   moved                 same person           both")
     for one in answers:
-        print(f"  {one.amount:+6.1f}   {one.moved!s:20}  {one.kept!s:20}  {one.both}")
+        print(f"  {one.amount:+6.2f}   {one.moved!s:20}  {one.kept!s:20}  {one.both}")
 
 
 if __name__ == "__main__":

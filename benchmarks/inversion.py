@@ -118,10 +118,12 @@ def table(house: House, arguments: argparse.Namespace) -> None:
         found = ws if name == "W+" else found if name != "W" else None
     if house.encoder:
         began = time.monotonic()
-        ws = dvlatent.broadcast(house.encoder(photo), house.faces.num_layers)
-        house.show("encoder", ws, photo, f"{1000 * (time.monotonic() - began):.0f} ms")
-        ws, took = house.find(photo, InvertConfig(**long), start=ws)
+        guess = dvlatent.broadcast(house.encoder(photo), house.faces.num_layers)
+        house.show("encoder", guess, photo, f"{1000 * (time.monotonic() - began):.0f} ms")
+        ws, took = house.find(photo, InvertConfig(**long), start=guess)
         house.show("encoder + W+", ws, photo, took)
+        ws, took = house.find(photo, InvertConfig(**long, rounded=True), start=guess)
+        house.show("encoder + W+, rounded", ws, photo, took)
     clock = Clock()
     *_, step = tune(house.faces, photo, found, TuneConfig(), distance=house.distance, identity=house.identity)
     tuning = step.tuning()
