@@ -23,7 +23,7 @@ from dvlatent.rng import normal
 
 LICENCE = "research and teaching only, as the network it was made with"
 SAVE_EVERY = 500  # steps
-BOLDER = 1.27  # times what the search found: its reader sees more years in these edits than the judge does
+BOLDER = 1.2  # times what the search found: its reader sees more years in these edits than the judge does
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def ship_space(out: Path, faces: int = 1000) -> None:
     space.save(out, generator, of=f"seeds {seeds.start} to {seeds.stop - 1}, psi 0.7, previews", command=command, licence=LICENCE)
 
 
-def ship_age_edit(out: Path, steps: int = 260) -> None:
+def ship_age_edit(out: Path, steps: int = 700) -> None:
     """Search for the edit that ages most and keeps the person, from the age direction on, and write it."""
     generator, start, config = load("faces"), load("age-direction"), SeekConfig(steps=steps)
     reader, identity, gender = load("attributes").differentiable(), load("identity"), load("gender-direction")
