@@ -24,6 +24,7 @@ from dvlatent.rng import normal
 LICENCE = "research and teaching only, as the network it was made with"
 SAVE_EVERY = 500  # steps
 BOLDER = 1.2  # times what the search found: its reader sees more years in these edits than the judge does
+BALANCE = 0.25  # steps of the gender direction taken back: wrinkles and moustaches look male to the judge
 
 
 @torch.no_grad()
@@ -58,14 +59,14 @@ def ship_space(out: Path, faces: int = 1000) -> None:
 
 
 def ship_age_edit(out: Path, steps: int = 700) -> None:
-    """Search for the edit that ages most and keeps the person, from the age direction on, and write it."""
+    """Search for the edit that ages most and keeps the person, from the age direction on; write it bolder, maleness taken back."""
     generator, start, config = load("faces"), load("age-direction"), SeekConfig(steps=steps)
     reader, identity, gender = load("attributes").differentiable(), load("identity"), load("gender-direction")
     search = seek(generator, start, reader, identity, config, without=[gender])
     for step in progress(search, steps, lambda step: f"{step.gained:+.0f} years, identity {step.apart:.2f}"):
         if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == steps - 1:
             command = f"dvlatent train age-edit --out {out.name} --steps {steps}"
-            format.save_edit(BOLDER * step.edit, out, updates=step.index + 1, command=command, licence=LICENCE)
+            format.save_edit(BOLDER * step.edit - BALANCE * gender, out, updates=step.index + 1, command=command, licence=LICENCE)
 
 
 def ship_preview(out: Path, folder: Path, test_faces: int = 200, **chosen: int) -> None:

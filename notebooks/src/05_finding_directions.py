@@ -379,7 +379,7 @@ for step in seek(faces, older, reader, identity, SeekConfig(steps=3)):
 # whom nobody asked on the way, on people whom nobody has seen:
 
 # %%
-sharper = dvlatent.load("age-edit")  # an Edit: one direction for each of 13 layers
+sharper = dvlatent.load("age-edit")  # an Edit: a direction for each of 13 layers, and a quarter step of gender taken back
 marks = effects.effects_of(faces, {"formula": 2 * older, "gradient": 1.0 * sharper}, [1], range(320_000, 320_009), judge, identity)
 grown = (marks["formula"].before[:, 0] >= 18) & (marks["formula"].before[:, 0] <= 55)
 for name, one in marks.items():
