@@ -23,8 +23,8 @@ from dvlatent.rng import normal
 
 LICENCE = "research and teaching only, as the network it was made with"
 SAVE_EVERY = 500  # steps
-BOLDER = 1.2  # times what the search found: its reader sees more years in these edits than the judge does
-BALANCE = 0.25  # steps of the gender direction taken back: wrinkles and moustaches look male to the judge
+BOLDER = 1.3  # times what the search found: its reader sees more years in these edits than the judge does
+BALANCE = 0.27  # steps of the gender direction taken back: wrinkles and moustaches look male to the judge
 
 
 @torch.no_grad()
