@@ -85,18 +85,20 @@ def speed():
 
     error = np.abs(peer(w.numpy())[0] - faces.synthesis(ws).numpy())
     print(f"{'largest and mean difference to OpenVINO, float32':58} {error.max():.1e}    {error.mean():.1e}")
+
     def rounded(call: Callable[[], object]) -> object:
         """In bfloat16, which some processors multiply twice as fast, and others slowly."""
         with torch.autocast("cpu", torch.bfloat16):
             return call()
 
-    ours, theirs, plain, preview, preview_rounded = best(
-        lambda: faces.synthesis(ws),
-        lambda: peer(w.numpy()),
-        lambda: one_piece(lambda: faces.synthesis(ws)),
-        lambda: faces.preview(ws),
-        lambda: rounded(lambda: faces.preview(ws)),
-    )
+    with torch.no_grad():
+        ours, theirs, plain, preview, preview_rounded = best(
+            lambda: faces.synthesis(ws),
+            lambda: peer(w.numpy()),
+            lambda: one_piece(lambda: faces.synthesis(ws)),
+            lambda: faces.preview(ws),
+            lambda: rounded(lambda: faces.preview(ws)),
+        )
     yield row("1024 render, no gradient, against OpenVINO f32", ours, theirs, "<= 1.1")
     yield row("1024 render, no gradient, against itself in one piece", ours, plain, "")
     yield row("preview 256 against the full render", preview, ours, "<= 0.2")

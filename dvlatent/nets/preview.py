@@ -108,9 +108,9 @@ class ThinConv(nn.Module):
         depthwise, weight = self.depthwise, self.weight
         if self.style is not None:
             scale = self.style(style)[:, :, None, None]  # [batch, channels_in, 1, 1]
-            if len(x) != 1:
+            if len(x) != 1 or torch.is_grad_enabled():
                 x = x * scale
-            elif depthwise is not None:  # one face: scaling the few weights does the same
+            elif depthwise is not None:  # scaling a few weights does the same
                 depthwise = depthwise * scale.transpose(0, 1)
             else:
                 weight = weight * scale
