@@ -46,8 +46,9 @@ def main() -> None:
     print(f"the edit found by gradient: +20 perceived years, {len(seeds)} adults perceived {ADULT[0]} to {ADULT[1]}")
     report(success(sought, "age", by=20))
     print(f"  best with 80 % kept: {strength_for(sought, 'age', by=20).amount:g}")
-    told("edit", pick(sought, [EDIT.index(1.0)]))
+    whole = pick(sought, [EDIT.index(1.0)])
     if chosen.edit_only:
+        told("edit", whole)
         return
     found = measured({"age": age}, AGE)["age"]
     print("the age direction: the same")
@@ -57,6 +58,7 @@ def main() -> None:
     told("raw", others["raw"])
     told("projected", others["projected"], others["raw"])
     told("shipped", pick(found, [AGE.index(SHOWN)]), others["raw"])
+    told("edit", whole, others["raw"])
     for name, direction in (("male", gender), ("smile", smile)):
         one = measured({name: direction}, OTHERS[name], wanted // 2)[name]
         for falling in (False, True):

@@ -131,7 +131,7 @@ def test_strips_change_nothing(small_block, monkeypatch, batch, to_picture):
     out, gradients = run()
     monkeypatch.setattr(mobile_stylegan, "FLOATS", 2**30)  # now in one piece
     expected, expected_gradients = run()
-    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4 * float(expected.detach().abs().max()))
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-3)
     for gradient, wanted in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 

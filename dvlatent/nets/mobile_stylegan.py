@@ -135,16 +135,9 @@ class StyledConv(Modulated):
         return self.depthwise, self.weight, self.noise, self.bias
 
 
-def convolve_rows(x: Features, style: Tensor | None, start: int, stop: int, tensors: tuple[Tensor, ...]) -> Features:
-    """Output rows [start, stop) of a StyledConv, from input rows [start - 1, stop + 1) as far as the layer has them.
-
-    No style means that x was scaled before.
-    """
+def convolve_rows(x: Features, start: int, stop: int, tensors: tuple[Tensor, ...]) -> Features:
+    """Output rows [start, stop) of a StyledConv, from input rows [start - 1, stop + 1) as far as the layer has them."""
     depthwise, weight, noise, bias = tensors
-    if style is not None and len(x) == 1 and not torch.is_grad_enabled():
-        depthwise = depthwise * style.transpose(0, 1)  # scaling a few weights does the same
-    elif style is not None:
-        x = x * style.to(x.dtype)
     above, below = int(start == 0), int(stop == len(noise))  # at the edges of the picture a row of zeros
     if above != below:
         x = F.pad(x, (0, 0, above, below))
@@ -194,8 +187,8 @@ def _block_rows(x: Features, start: int, stop: int, tensors: tuple[Tensor, ...])
     inner = max(start - 1, 0), min(stop + 1, height)  # rows of conv1 that conv2 needs
     above = max(inner[0] - 1, 0)  # first row that conv1 needs; the wavelet gives rows in pairs, from an even one
     x = inverse_haar(x * style1.to(x.dtype))[:, :, above % 2 : above % 2 + min(inner[1] + 1, height) - above]
-    x = convolve_rows(x, None, *inner, conv1)
-    x = convolve_rows(x, style2, start, stop, conv2)
+    x = convolve_rows(x, *inner, conv1)
+    x = convolve_rows(x * style2.to(x.dtype), start, stop, conv2)
     if to_image:
         style, weight, bias = to_image
         x = inverse_haar(F.conv2d(x * style.to(x.dtype), weight[:, :, None, None], bias * 0.5))

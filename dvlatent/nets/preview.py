@@ -105,18 +105,11 @@ class ThinConv(nn.Module):
 
     def forward(self, x: Features, style: Tensor) -> Features:
         """[batch, channels_in, h, w] and [batch, rank] -> [batch, channels_out, h, w]."""
-        depthwise, weight = self.depthwise, self.weight
         if self.style is not None:
-            scale = self.style(style)[:, :, None, None]  # [batch, channels_in, 1, 1]
-            if len(x) != 1 or torch.is_grad_enabled():
-                x = x * scale
-            elif depthwise is not None:  # scaling a few weights does the same
-                depthwise = depthwise * scale.transpose(0, 1)
-            else:
-                weight = weight * scale
-        if depthwise is not None:
-            x = F.conv2d(x, depthwise, padding=1, groups=x.shape[1])
-        return F.conv2d(x, weight, self.bias)
+            x = x * self.style(style)[:, :, None, None]
+        if self.depthwise is not None:
+            x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
+        return F.conv2d(x, self.weight, self.bias)
 
 
 def _part(noise: Tensor, corner: Tensor | None, side: int) -> Tensor:
