@@ -20,14 +20,14 @@ from tqdm import tqdm
 
 import dvlatent
 from dvlatent import images
-from dvlatent.faces.clean import Clean
-from dvlatent.methods import pairing
-from dvlatent.methods.distill import DistillConfig, distill
-from dvlatent.methods.effects import success
-from dvlatent.methods.measure_filter import TEACHER, Count, Features, side_by_side
-from dvlatent.methods.photos import PhotoWarp
-from dvlatent.methods.quality import kid
-from dvlatent.nets.pix2pixhd import Critics
+from dvlatent.distillation import pairing
+from dvlatent.distillation.augment import PhotoWarp
+from dvlatent.distillation.pix2pixhd import MultiscaleDiscriminator
+from dvlatent.distillation.train import DistillConfig, distill
+from dvlatent.editing.effects import success
+from dvlatent.faces.detector import Clean
+from dvlatent.metrics.features import kid
+from dvlatent.metrics.filters import TEACHER, Count, Features, side_by_side
 
 FIRST_PAIR, FIRST_FACE = 3_000_000, 500_000
 CHANGES: dict[str, dict[str, float]] = {  # what is left out, and of which weight of the loss
@@ -39,7 +39,7 @@ CHANGES: dict[str, dict[str, float]] = {  # what is left out, and of which weigh
 }
 
 
-class Drawn:
+class ImageDataset:
     """Pairs in memory, for `distill`."""
 
     def __init__(self, before: Tensor, after: Tensor, strength: Tensor) -> None:
@@ -63,20 +63,20 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     faces, age, identity = (dvlatent.load(name) for name in ("faces", "age-direction", "identity"))
     chosen_pairs, first_pairs = drawn(faces, age, identity, chosen.pairs)
-    rates = {"rate": 5e-4, "pixel": 5.0, "perceptual": 10.0}  # as in the last training of what we ship
-    config = DistillConfig(steps=chosen.steps, batch=4, coarse_steps=chosen.steps, look_every=0, ema_images=400, **rates)
+    lrs = {"rate": 5e-4, "pixel": 5.0, "perceptual": 10.0}  # as in the last training of what we ship
+    config = DistillConfig(steps=chosen.steps, batch=4, coarse_steps=chosen.steps, sample_every=0, ema_images=400, **lrs)
     shipped: torch.nn.Module = dvlatent.load("age-filter").network
     students = {"as it began": shipped}
     for name, change in CHANGES.items():
         torch.manual_seed(0)  # of the critics
         student, pairs = copy.deepcopy(shipped).requires_grad_(True), first_pairs if name == "no pair filter" else chosen_pairs
-        steps = distill(student, Critics(7, width=16), pairs, dvlatent.load("perceptual"), replace(config, **change), augment=PhotoWarp())
+        steps = distill(student, MultiscaleDiscriminator(7, width=16), pairs, dvlatent.load("perceptual"), replace(config, **change), augment=PhotoWarp())
         for step in tqdm(steps, total=chosen.steps, desc=name):
-            students[name] = step.average
+            students[name] = step.ema
     report(faces, age, identity, students, chosen.faces)
 
 
-def drawn(faces: torch.nn.Module, age: dvlatent.Direction, identity: torch.nn.Module, count: int) -> tuple[Drawn, Drawn]:
+def drawn(faces: torch.nn.Module, age: dvlatent.Direction, identity: torch.nn.Module, count: int) -> tuple[ImageDataset, ImageDataset]:
     """As many pairs that passed the rules, and as many as they came."""
     columns: dict[str, list[Tensor]] = {"before": [], "after": [], "strength": [], "kept": []}
     kept, first, config = 0, FIRST_PAIR, pairing.PairsConfig(low=-2, high=2, psi=1.0)
@@ -93,7 +93,7 @@ def drawn(faces: torch.nn.Module, age: dvlatent.Direction, identity: torch.nn.Mo
     whole = {name: torch.cat(parts) for name, parts in columns.items()}
     passed = torch.nonzero(whole.pop("kept"))[:count, 0]
     print(f"{kept / (first - FIRST_PAIR):.0%} of {first - FIRST_PAIR} pairs pass the rules")
-    return tuple(Drawn(*[part[rows] for part in whole.values()]) for rows in (passed, torch.arange(count)))
+    return tuple(ImageDataset(*[part[rows] for part in whole.values()]) for rows in (passed, torch.arange(count)))
 
 
 def as_bytes(picture: Tensor) -> Tensor:

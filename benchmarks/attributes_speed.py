@@ -22,8 +22,8 @@ def best_ms(act) -> float:
 
 def main() -> None:
     distance, attributes = load("perceptual"), load("attributes")
-    dice = torch.Generator().manual_seed(0)
-    a, b = (torch.rand(1, 3, 256, 256, generator=dice) * 2 - 1 for _ in range(2))
+    rng = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(1, 3, 256, 256, generator=rng) * 2 - 1 for _ in range(2))
     with torch.no_grad():
         target = distance.features(b)
 
@@ -37,7 +37,7 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads")
     print(f"distance at 256 px to a kept target   forward {best_ms(forward):6.1f} ms   forward and backward {best_ms(backward):6.1f} ms")
     for size, batch in ((256, 1), (256, 8), (256, 32), (1024, 1), (1024, 8)):
-        image = torch.rand(batch, 3, size, size, generator=dice) * 2 - 1
+        image = torch.rand(batch, 3, size, size, generator=rng) * 2 - 1
         took = best_ms(lambda image=image: attributes(image)) / batch
         print(f"attributes of {batch:2} faces at {size:4} px   {took:6.1f} ms a face")
 

@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 import dvlatent
-from dvlatent.methods import find, survey
-from dvlatent.methods.effects import Effects, effects_of, leak_cut, leakage, strength_for, success
+from dvlatent.editing import find, survey
+from dvlatent.editing.effects import Effects, effects_of, leak_cut, leakage, strength_for, success
 
 FIRST_SEED = 400_000
 ADULT = (18, 55)  # perceived years before the edit: nobody knows what +20 does to a child
@@ -90,7 +90,7 @@ def pick(found: Effects, rows: list[int]) -> Effects:
 
 def told(name: str, found: Effects, raw: Effects | None = None) -> None:
     """What comes along with 20 perceived years."""
-    leak = leakage({"age": found}, spread={"age": 20.0, "male": 1.0, "smile": 1.0, "glasses": 1.0}).at("age", "male")
+    leak = leakage({"age": found}, std={"age": 20.0, "male": 1.0, "smile": 1.0, "glasses": 1.0}).at("age", "male")
     women = found.take(found.before[:, 1] < 0.5)
     turned = 100 * (women.after[0, :, 1] > 0.5).float().mean()
     cut = f"   leak cut by {leak_cut(raw, found, 'age', 'male')}" if raw else ""

@@ -20,15 +20,15 @@ from tqdm import tqdm
 
 import dvlatent
 from dvlatent import images
-from dvlatent.checkpoints.registry import read_cyclegan
+from dvlatent.distillation.filter import Filter, export_onnx
+from dvlatent.editing.effects import Effects, success
 from dvlatent.errors import NoFace
-from dvlatent.filters import Filter, export_onnx
-from dvlatent.methods.blobs import blobs
-from dvlatent.methods.effects import Effects, success
-from dvlatent.methods.measure_filter import TEACHER, Count, Features, onnx_runner, rises, seconds_a_photo, side_by_side
-from dvlatent.methods.measure_inversion import seconds_of_a_search
-from dvlatent.methods.quality import kid
-from dvlatent.methods.survey import w_of
+from dvlatent.latents import w_of
+from dvlatent.metrics.blobs import blobs
+from dvlatent.metrics.features import kid
+from dvlatent.metrics.filters import TEACHER, Count, Features, onnx_runner, rises, seconds_a_photo, side_by_side
+from dvlatent.metrics.inversion import seconds_of_a_search
+from dvlatent.zoo import read_cyclegan
 
 FIRST_SEED, AMOUNTS = 500_000, (-2.0, -1.0, 1.0, 1.85)
 SCORES = {"age": ("age", {"by": 20.0}, 1.85), "gender": ("male", {"past": 0.5}, 2.0), "smile": ("smile", {"past": 0.5}, 2.0)}

@@ -27,10 +27,10 @@ from tqdm import tqdm
 import dvlatent
 from dvlatent import images
 from dvlatent.errors import NoFace
-from dvlatent.methods.invert import InvertConfig, invert
-from dvlatent.methods.measure import bootstrap
-from dvlatent.methods.measure_inversion import away_from_truth, describe, edited, editing_consistency, likeness
-from dvlatent.methods.tune import TuneConfig, tune
+from dvlatent.inversion.invert import InvertConfig, invert
+from dvlatent.inversion.tune import TuneConfig, tune
+from dvlatent.metrics.inversion import away_from_truth, describe, edited, editing_consistency, likeness
+from dvlatent.stats import bootstrap
 
 FIRST_SEED = 600_000  # faces that nothing of ours was trained on
 OLDER = 2.0  # steps of the age direction
@@ -198,15 +198,15 @@ def classical(house: House, arguments: argparse.Namespace) -> None:
 def projected(generator: torch.nn.Module, photo: Tensor, distance: torch.nn.Module, steps: int = 1000) -> Tensor:
     """The classical settings: one w, Adam at 0.1 with its ramps, noise on w until three quarters, only how different it looks."""
     sample = generator.mapping(dvlatent.normal(range(10_000), generator.z_dim))
-    spread = float((sample - generator.w_mean).square().sum(dim=1).mean().sqrt())
+    std = float((sample - generator.w_mean).square().sum(dim=1).mean().sqrt())
     w = generator.w_mean[None].clone().requires_grad_()
-    adam, dice = torch.optim.Adam([w], betas=(0.9, 0.999)), torch.Generator().manual_seed(0)
+    adam, rng = torch.optim.Adam([w], betas=(0.9, 0.999)), torch.Generator().manual_seed(0)
     target = tuple(feature.detach() for feature in distance.features(photo))
     for index in tqdm(range(steps)):
         t = index / steps
         ramp = 0.5 - 0.5 * math.cos(math.pi * min(1, (1 - t) / 0.25))
         adam.param_groups[0]["lr"] = 0.1 * ramp * min(1, t / 0.05)
-        noise = 0.05 * spread * max(0, 1 - t / 0.75) ** 2 * torch.randn(w.shape, generator=dice)
+        noise = 0.05 * std * max(0, 1 - t / 0.75) ** 2 * torch.randn(w.shape, generator=rng)
         loss = distance(generator.preview(dvlatent.broadcast(w + noise, generator.num_layers)), target).sum()
         adam.zero_grad()
         loss.backward()
@@ -216,13 +216,13 @@ def projected(generator: torch.nn.Module, photo: Tensor, distance: torch.nn.Modu
 
 def bad(house: House, arguments: argparse.Namespace) -> None:
     """Ten generated faces, photographed badly: turned, dark and compressed. Found again as whom?"""
-    aligner, dice = dvlatent.load("aligner"), np.random.RandomState(0)
+    aligner, rng = dvlatent.load("aligner"), np.random.RandomState(0)
     how = "turned up to 20 degrees, half as bright, JPEG at quality 30"
     print(f"{arguments.bad} generated faces photographed badly ({how}), {arguments.steps or InvertConfig().steps} steps")
     for seed in range(FIRST_SEED + 1000, FIRST_SEED + 1000 + arguments.bad):
         w = dvlatent.truncate(house.faces.mapping(dvlatent.normal(seed, 512)), toward=house.faces.w_mean, psi=0.7)
         clean = house.faces.synthesis(dvlatent.broadcast(w, house.faces.num_layers))
-        angle = dice.uniform(-20, 20)
+        angle = rng.uniform(-20, 20)
         try:
             _, photo = aligner(photographed(clean, angle), size_px=256)
         except NoFace as reason:

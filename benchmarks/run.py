@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from preview import preview_scores
 from survey_speed import faces_per_second
 
 import dvlatent
-from dvlatent.checkpoints.store import asset_path
-from dvlatent.methods.preview import preview_scores
-from dvlatent.nets import mobile_stylegan
+from dvlatent.assets import asset_path
+from dvlatent.stylegan import mobile_stylegan
 
 ROUNDS = 7
 
@@ -135,7 +135,7 @@ torch.set_num_threads(2)
 faces = dvlatent.load("faces")
 ws = dvlatent.broadcast(faces.mapping(dvlatent.normal([85], 512)), 16).clone()
 if {one_piece}:
-    from dvlatent.nets import mobile_stylegan
+    from dvlatent.stylegan import mobile_stylegan
     mobile_stylegan.FLOATS = 2**40
 before = peak()
 if {gradient}:

@@ -16,7 +16,8 @@ from PIL import Image
 
 import dvlatent
 from dvlatent import images
-from dvlatent.methods.survey import BATCH, collect, survey
+from dvlatent.editing.survey import collect, survey
+from dvlatent.types import BATCH
 
 ROUNDS = 4
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from dvlatent import load
-from dvlatent.methods.train import TrainConfig, train
-from dvlatent.nets.digits import DigitCritic, DigitGenerator
+from dvlatent.gan.digits import DigitDiscriminator, DigitGenerator
+from dvlatent.gan.train import TrainConfig, train
 
 BATCH, STEPS, ROUNDS = 64, 12, 5  # a multiple of the 4 steps between two penalties
 
@@ -23,22 +23,22 @@ BATCH, STEPS, ROUNDS = 64, 12, 5  # a multiple of the 4 steps between two penalt
 def ours(images: torch.Tensor, **change: float) -> Iterator[object]:
     """Our loop as it is: penalty every fourth step, average, all numbers checked and told."""
     torch.manual_seed(0)
-    return train(DigitGenerator(32, classes=0), DigitCritic(16, classes=0), images, TrainConfig(steps=10**9, batch=BATCH, **change))
+    return train(DigitGenerator(32, classes=0), DigitDiscriminator(16, classes=0), images, TrainConfig(steps=10**9, batch=BATCH, **change))
 
 
 def plain(images: torch.Tensor) -> Iterator[object]:
     """The same networks, the shortest loop that one would write: no penalty, no average, nothing looked at."""
     torch.manual_seed(0)
-    generator, critic = DigitGenerator(32, classes=0), DigitCritic(16, classes=0)
-    adam_g, adam_c = (torch.optim.Adam(net.parameters(), 2e-3, betas=(0.0, 0.99)) for net in (generator, critic))
+    generator, discriminator = DigitGenerator(32, classes=0), DigitDiscriminator(16, classes=0)
+    adam_g, adam_c = (torch.optim.Adam(net.parameters(), 2e-3, betas=(0.0, 0.99)) for net in (generator, discriminator))
     while True:
         real, fake = images[torch.randint(len(images), (BATCH,))], generator(torch.randn(BATCH, 64))
-        loss = F.softplus(-critic(real)).mean() + F.softplus(critic(fake.detach())).mean()
+        loss = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
         adam_c.zero_grad()
         loss.backward()
         adam_c.step()
         adam_g.zero_grad()
-        F.softplus(-critic(generator(torch.randn(BATCH, 64)))).mean().backward()
+        F.softplus(-discriminator(generator(torch.randn(BATCH, 64)))).mean().backward()
         adam_g.step()
         yield
 
@@ -52,28 +52,28 @@ def dcgan(images: torch.Tensor) -> Iterator[object]:
         nn.ConvTranspose2d(256, 128, 5, padding=2, bias=False), nn.BatchNorm2d(128), nn.LeakyReLU(0.3),
         nn.ConvTranspose2d(128, 64, **up), nn.BatchNorm2d(64), nn.LeakyReLU(0.3), nn.ConvTranspose2d(64, 1, **up), nn.Tanh(),
     )  # fmt: skip
-    critic = nn.Sequential(
+    discriminator = nn.Sequential(
         nn.Conv2d(1, 64, 5, stride=2, padding=2), nn.LeakyReLU(0.3), nn.Dropout(0.3),
         nn.Conv2d(64, 128, 5, stride=2, padding=2), nn.LeakyReLU(0.3), nn.Dropout(0.3), nn.Flatten(), nn.Linear(128 * 49, 1),
     )  # fmt: skip
-    adam_g, adam_c = (torch.optim.Adam(net.parameters(), 1e-4) for net in (generator, critic))
+    adam_g, adam_c = (torch.optim.Adam(net.parameters(), 1e-4) for net in (generator, discriminator))
     say, one, zero = nn.BCEWithLogitsLoss(), torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
     while True:
         real, fake = images[torch.randint(len(images), (BATCH,))], generator(torch.randn(BATCH, 100))
         adam_c.zero_grad()
-        (say(critic(real), one) + say(critic(fake.detach()), zero)).backward()
+        (say(discriminator(real), one) + say(discriminator(fake.detach()), zero)).backward()
         adam_c.step()
         adam_g.zero_grad()
-        say(critic(fake), one).backward()
+        say(discriminator(fake), one).backward()
         adam_g.step()
         yield
 
 
 def seconds_for(*loops: Callable[[], Iterator[object]]) -> list[float]:
     """Least seconds for STEPS steps of each loop, the loops taking turns."""
-    running, times = [loop() for loop in loops], [[] for _ in loops]
+    state, times = [loop() for loop in loops], [[] for _ in loops]
     for turn in range(ROUNDS + 1):
-        for loop, mine in zip(running, times, strict=True):
+        for loop, mine in zip(state, times, strict=True):
             start = time.perf_counter()
             for _ in range(STEPS):
                 next(loop)

@@ -9,7 +9,7 @@ from skimage.data import astronaut
 
 import dvlatent
 from dvlatent import images
-from dvlatent.checkpoints.registry import available
+from dvlatent.zoo import available
 
 faces = dvlatent.load("faces")
 w = dvlatent.truncate(faces.mapping(dvlatent.normal(range(500_000, 500_040), faces.z_dim)), toward=faces.w_mean, psi=0.7)

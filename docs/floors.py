@@ -21,7 +21,6 @@ from dvlatent.directions import Direction  # isort: skip
 from dvlatent import images, latents, rng  # isort: skip
 
 # Floor 2: networks. Floor 3: files that become networks.
-from dvlatent.checkpoints import format, registry  # isort: skip
 
 # Floor 4: methods and the contract. Floor 5: figures and lessons. Floor 6: the command line.
 from dvlatent.contract import check_generator  # isort: skip
@@ -40,12 +39,12 @@ def main() -> None:
 
     print("floor 1  a smile is a direction: placing lands where it says, steps add up")
     smile: Direction = toy.truth["smile"]
-    grin = smile.place(ws, at=2.0)
+    grin = smile.move_to(ws, at=2.0)
     assert torch.allclose(smile.coordinate(grin), torch.full((4,), 2.0), atol=1e-4)
     assert torch.allclose((2 * smile - 1 * smile)(ws), (1 * smile)(ws), atol=1e-5)
 
     print("floor 2  a network draws it: the mouth moves more than the rest of the picture")
-    change = (toy.synthesis(grin) - toy.synthesis(smile.place(ws, at=-2.0))).abs().mean(dim=(0, 1))  # [height, width]
+    change = (toy.synthesis(grin) - toy.synthesis(smile.move_to(ws, at=-2.0))).abs().mean(dim=(0, 1))  # [height, width]
     height, width = change.shape
     mouth = change[round(0.5 * height) : round(0.75 * height), round(0.3 * width) : round(0.7 * width)]
     assert mouth.mean() > 3 * change.mean()
@@ -64,7 +63,7 @@ def main() -> None:
         assert check_generator(toy)
 
         print("floor 5  a figure shows it in words too, and a check says whether you saw it")
-        figure = plot.strip(toy.synthesis(torch.cat([smile.place(ws[:1], at=at) for at in (-2, 0, 2)])), titles=["-2", "0", "+2"])
+        figure = plot.strip(toy.synthesis(torch.cat([smile.move_to(ws[:1], at=at) for at in (-2, 0, 2)])), titles=["-2", "0", "+2"])
         assert figure.axes
         words = io.StringIO()
         with contextlib.redirect_stdout(words):

@@ -12,17 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dvlatent.checkpoints.registry import available, load
     from dvlatent.directions import Direction, Edit
-    from dvlatent.latents import broadcast, layer_range, lerp, mean, mix, slerp, truncate, walk
-    from dvlatent.rng import normal
+    from dvlatent.latents import broadcast, layer_range, lerp, mean, mix, normal, slerp, truncate, walk
+    from dvlatent.zoo import available, load
 
 __version__ = "0.1.0"
 _FROM = {  # the front door: each name is imported when it is first used, so that `dvlatent --help` need not wait for torch
-    "dvlatent.checkpoints.registry": ("available", "load"),
+    "dvlatent.zoo": ("available", "load"),
     "dvlatent.directions": ("Direction", "Edit"),
-    "dvlatent.latents": ("broadcast", "layer_range", "lerp", "mean", "mix", "slerp", "truncate", "walk"),
-    "dvlatent.rng": ("normal",),
+    "dvlatent.latents": ("broadcast", "layer_range", "lerp", "mean", "mix", "normal", "slerp", "truncate", "walk"),
 }
 __all__ = [
     "Direction",

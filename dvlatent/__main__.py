@@ -2,7 +2,7 @@
 
 import sys
 
-from dvlatent.cli import main
+from dvlatent.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,8 +15,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from dvlatent.latents import broadcast
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal
 from dvlatent.types import Generator, Image, W, Ws, Z
 
 
@@ -87,9 +86,9 @@ class _Trial:
 
     @cached_property
     def image(self) -> Image:
-        return self.draw(self.spread(self.w))
+        return self.draw(self.std(self.w))
 
-    def spread(self, w: W) -> Ws:
+    def std(self, w: W) -> Ws:
         return broadcast(w, self.generator.num_layers).clone()  # real memory of its own: only one law tests the borrowed kind
 
     def map(self, z: Z) -> W:
@@ -129,7 +128,7 @@ def _shapes(trial: _Trial) -> Iterator[str]:
     for batch in (1, 2):
         w = trial.map(trial.z[:batch])
         yield from _shape("mapping", w, [batch, generator.w_dim], f"z of {[batch, generator.z_dim]}", generator.w_mean.dtype)
-        ws = trial.spread(w)
+        ws = trial.std(w)
         size = [batch, 3, generator.resolution, generator.resolution]
         yield from _shape("synthesis", trial.draw(ws), size, f"ws of {list(ws.shape)}", generator.w_mean.dtype)
 
@@ -147,7 +146,7 @@ def _finite(trial: _Trial) -> Iterator[str]:
     far = 3 * torch.ones_like(trial.z[:1])
     for where, z in {"ordinary z": trial.z, "z = 0, the middle": 0 * far, "z = 3 everywhere, far out": far}.items():
         w = trial.map(z)
-        for method, result in {"mapping": w, "synthesis": trial.draw(trial.spread(w))}.items():
+        for method, result in {"mapping": w, "synthesis": trial.draw(trial.std(w))}.items():
             bad = int((~torch.isfinite(result)).sum())
             if bad:
                 yield (
@@ -169,13 +168,13 @@ def _deterministic(trial: _Trial) -> Iterator[str]:
     again = "the same input must give the same bits. Take dice out of it, fix its noise, and call .eval() on parts with dropout"
     if not _same(trial.w, trial.map(trial.z)):
         yield f"mapping gave two different w for the same z; {again}."
-    if not _same(trial.image, trial.draw(trial.spread(trial.w))):
+    if not _same(trial.image, trial.draw(trial.std(trial.w))):
         yield f"synthesis drew two different pictures of the same ws; {again}."
 
 
 def _inputs(trial: _Trial) -> Iterator[str]:
     generator, z = trial.generator, trial.z.to(trial.w.device).clone()
-    ws = trial.spread(trial.w)
+    ws = trial.std(trial.w)
     for method, given in {"mapping": z, "synthesis": ws}.items():
         before = given.clone()
         with torch.no_grad():
@@ -216,7 +215,7 @@ def _variety(trial: _Trial) -> Iterator[str]:
 def _smooth(trial: _Trial) -> Iterator[str]:
     here, there = trial.w[:1], trial.w[1:2]
     whole = float((trial.image[1] - trial.image[0]).abs().mean())
-    step = float((trial.draw(trial.spread(here + 0.001 * (there - here))) - trial.image[:1]).abs().mean())
+    step = float((trial.draw(trial.std(here + 0.001 * (there - here))) - trial.image[:1]).abs().mean())
     if step > 0.05 * whole:
         yield (
             f"a thousandth of the way to another face changes the picture by {100 * step / whole:.0f} % of the whole way; "
@@ -225,7 +224,7 @@ def _smooth(trial: _Trial) -> Iterator[str]:
 
 
 def _gradient(trial: _Trial) -> Iterator[str]:
-    ws = trial.spread(trial.w[:1]).requires_grad_()
+    ws = trial.std(trial.w[:1]).requires_grad_()
     image = trial.generator.synthesis(ws)
     advice = "Keep every step in torch; take out .detach(), .item(), numpy, no_grad and rounding"
     if not image.requires_grad:
@@ -246,8 +245,8 @@ def _gradient(trial: _Trial) -> Iterator[str]:
 
 def _mean(trial: _Trial) -> Iterator[str]:
     w = trial.map(normal(range(1000), trial.generator.z_dim))
-    gap, spread = float((w.mean(0) - trial.generator.w_mean).norm()), float(w.std(0).norm())
-    if gap > 0.2 * spread + 1e-6:
+    gap, std = float((w.mean(0) - trial.generator.w_mean).norm()), float(w.std(0).norm())
+    if gap > 0.2 * std + 1e-6:
         yield (
             f"w_mean lies {gap:.3g} from the mean of 1000 mapped z, whose spread is {spread:.3g}; at most a fifth of the spread is needed. "
             "Set it to mapping(normal(range(1000), z_dim)).mean(0)."
@@ -255,7 +254,7 @@ def _mean(trial: _Trial) -> Iterator[str]:
 
 
 def _one(trial: _Trial, which: slice) -> Image:
-    return trial.draw(trial.spread(trial.w[which]))
+    return trial.draw(trial.std(trial.w[which]))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

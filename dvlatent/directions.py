@@ -1,7 +1,7 @@
 """Directions in W and the edits made of them. Taught in notebook 05.
 
 A Direction is an axis with a scale: coordinate 0 is its boundary, one step is one standard deviation of the population.
-An Edit moves *by*; `direction.place(ws, at=...)` moves *to*.
+An Edit moves *by*; `direction.move_to(ws, at=...)` moves *to*.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Direction:
         chosen[self._layers(ws)] = 1
         return ws + amount * self.step * chosen * self.vector.to(ws)
 
-    def place(self, ws: Ws, *, at: Amount) -> Moved:
+    def move_to(self, ws: Ws, *, at: Amount) -> Moved:
         """Move every face *to* coordinate `at`, wherever it was: the perpendicular part of w is kept."""
         at = torch.as_tensor(at, dtype=ws.dtype, device=ws.device)
         if len({1, at.numel(), len(ws)}) > 2:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from numbers import Integral
 from typing import SupportsIndex
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dvlatent.errors import ShapeError
-from dvlatent.types import W, Ws
+from dvlatent.types import Generator, W, Ws, Z
 
 Latent = Float[Tensor, "batch *rest"]  # z, w or ws
 Either = Float[Tensor, "#batch *rest"]  # as many as the other one, or one for all of them
@@ -19,6 +20,20 @@ EitherWs = Float[Tensor, "#batch layer w"]
 Way = Float[Tensor, "_ *rest"]  # one for every step of the way
 Amount = float | Float[Tensor, "*step"]  # how far along it, 0 to 1
 Layers = str | SupportsIndex | Iterable[SupportsIndex]  # coarse, middle, fine, all, one number or several
+
+
+def normal(seeds: SupportsIndex | Iterable[SupportsIndex], dim: int) -> Z:
+    """One standard normal row per seed: [seeds, dim], float32, on the CPU.
+
+    `RandomState(seed).randn(1, dim)` is NVIDIA's own recipe, so a seed shared on the web gives the same z here.
+    Raises ShapeError for a seed that is not a whole number from 0 to 2**32 - 1.
+    """
+    seeds = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+            raise ShapeError(f"seed {seed!r} is no seed: give whole numbers from 0 to 4294967295, e.g. normal([85, 265], 512).")
+    rows = [np.random.RandomState(int(seed)).randn(1, dim) for seed in seeds]
+    return torch.from_numpy(np.concatenate(rows or [np.empty((0, dim))])).float()
 
 
 def broadcast(w: W, num_layers: int) -> Ws:
@@ -132,6 +147,15 @@ def walk(stops: Float[Tensor, "stop *rest"], frames: int, *, loop: bool = False)
 
     p0, p1, p2, p3 = (stop(offset) for offset in (-1, 0, 1, 2))
     return 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
+
+
+def w_of(generator: Generator, seeds: SupportsIndex | Iterable[SupportsIndex], psi: float) -> W:
+    """The w of each seed, truncated: [seed, w]."""
+    return _truncated(generator, normal(seeds, generator.z_dim), psi)
+
+
+def _truncated(generator: Generator, z: Z, psi: float) -> W:
+    return truncate(generator.mapping(z.to(generator.w_mean.device)), toward=generator.w_mean, psi=psi)
 
 
 def _column(t: float | Tensor, a: Tensor, b: Tensor) -> Tensor:

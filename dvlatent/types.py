@@ -6,6 +6,7 @@ An image is a float tensor in [-1, 1]; a latent is a row of numbers that names o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -15,6 +16,9 @@ Image = Float[Tensor, "batch channel height width"]  # values in [-1, 1]
 Z = Float[Tensor, "batch z"]  # what the dice give: standard normal
 W = Float[Tensor, "batch w"]  # what the mapping network makes of it
 Ws = Float[Tensor, "batch layer w"]  # one w for every layer of the synthesis network
+Render = Callable[[Ws], Image]  # draws ws
+Identity = Callable[[Image], Float[Tensor, "batch number"]]  # describes people
+BATCH = 8  # faces of one step: on a CPU they are drawn one by one all the same, and scored together
 
 
 @runtime_checkable
@@ -58,3 +62,11 @@ def fingerprint(generator: Generator) -> str:
     sizes = tuple(int(size) for size in (generator.z_dim, generator.w_dim, generator.num_layers, generator.resolution))
     mean = generator.w_mean.detach().cpu().float().numpy()
     return hashlib.sha256(repr(sizes).encode() + mean.astype("<f4").tobytes()).hexdigest()[:12]
+
+
+def renderer(generator: Generator, render: Render | None) -> tuple[Render, str]:
+    """What draws the pictures, and its kind."""
+    headless = getattr(generator, "preview_head", "its own way") is None  # the face generator without the head that draws its previews
+    preview = None if headless else getattr(generator, "preview", None)
+    render = render or preview or generator.synthesis
+    return render, "full" if render == generator.synthesis else "preview" if render == preview else "own"

@@ -3,16 +3,16 @@
 import torch
 from torch.nn import functional as F
 
-from dvlatent.nets.pix2pixhd import Critics, Student
+from dvlatent.distillation.pix2pixhd import MultiscaleDiscriminator, Student
 
 
 class Tiny:
     """Twenty pairs of 32 px: the edit makes one corner brighter by strength / 4."""
 
     def __init__(self, count=20, side=32):
-        dice = torch.Generator().manual_seed(1)
-        self.before = F.interpolate(torch.rand(count, 3, 4, 4, generator=dice) - 0.5, side, mode="bilinear")
-        self.strength = torch.rand(count, generator=dice) * 4 - 2
+        rng = torch.Generator().manual_seed(1)
+        self.before = F.interpolate(torch.rand(count, 3, 4, 4, generator=rng) - 0.5, side, mode="bilinear")
+        self.strength = torch.rand(count, generator=rng) * 4 - 2
         corner = torch.zeros(1, 1, side, side)
         corner[..., : side // 2, : side // 2] = 0.25
         self.after = self.before + self.strength.view(-1, 1, 1, 1) * corner
@@ -38,4 +38,4 @@ class Blurred:
 
 def nets(seed=0):
     torch.manual_seed(seed)
-    return Student(width=4, blocks=1), Critics(7, width=4, layers=2)
+    return Student(width=4, blocks=1), MultiscaleDiscriminator(7, width=4, layers=2)

@@ -5,8 +5,8 @@ import time
 
 import torch
 
-from dvlatent.methods.pairing import PairsConfig, Rules
-from dvlatent.nets.toy import ToyFaces
+from dvlatent.distillation.pairing import PairsConfig, Rules
+from dvlatent.toy.faces import ToyFaces
 
 RULES = Rules("blue", 0.02, 0.0, stay={"red": 0.15}, within={"green": (-0.45, 0.6)}, apart=0.05)
 CONFIG = PairsConfig(-2.0, 2.0, 0.9)
@@ -33,8 +33,8 @@ def parts():
 
 
 if __name__ == "__main__":  # a process of its own: python pairs_toy.py FOLDER COUNT [seconds to wait after each block]
-    from dvlatent.filter_commands import share
-    from dvlatent.methods.pairs import write
+    from dvlatent.cli.filters import share
+    from dvlatent.distillation.pairs import write
 
     torch.set_num_threads(1)
     toy, direction, look, identity = parts()

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from dvlatent.checkpoints import store
+from dvlatent import assets
 
 ALPHA, BETA = "alpha/data/one.bin", "beta/models/two.onnx"
 DRIVER = """
 import os, sys
 from pathlib import Path
 from dvlatent import cli
-from dvlatent.checkpoints import store
+from dvlatent import assets
 {more}
-store.REQUIREMENTS = Path(sys.argv[1])
+assets.REQUIREMENTS = Path(sys.argv[1])
 sys.exit(cli.main(sys.argv[2:]))
 """
 
@@ -83,7 +83,7 @@ def place(tmp_path, monkeypatch) -> Place:
         monkeypatch.setenv(name, value)
     for name in set(os.environ) - set(place.environment()):
         monkeypatch.delenv(name)
-    monkeypatch.setattr(store, "REQUIREMENTS", place.requirements)
+    monkeypatch.setattr(assets, "REQUIREMENTS", place.requirements)
     return place
 
 
@@ -113,7 +113,7 @@ def unzip(monkeypatch) -> list[str]:
             archive.extractall(staging / "package")
         return staging / "package"
 
-    monkeypatch.setattr(store, "fetch", fetch_by_unzip)
+    monkeypatch.setattr(assets, "fetch", fetch_by_unzip)
     return asked
 
 
@@ -124,4 +124,4 @@ def one_sentence(said: str) -> str:
 
 
 def is_whole(place: Place, *besides: str) -> bool:
-    return not store.damaged() and store.installed() and place.leftovers() == list(besides)
+    return not assets.damaged() and assets.installed() and place.leftovers() == list(besides)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from dvlatent import broadcast, images, load, normal, truncate
-from dvlatent.checkpoints.store import asset_path
+from dvlatent.assets import asset_path
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.faces import attributes as module
 from dvlatent.faces.attributes import Attributes, chip, describe
@@ -73,9 +73,9 @@ def test_is_a_predictor(attributes):
 
 def test_each_face_is_scored_alone(attributes, kept):
     """In a batch, in another order, or one by one: the same numbers."""
-    together = attributes(kept[:4])
-    assert_close(together, torch.cat([attributes(face) for face in kept[:4].split(1)]), atol=1e-3, rtol=1e-4)
-    assert_close(together.flip(0), attributes(kept[:4].flip(0)), atol=1e-3, rtol=1e-4)
+    combine = attributes(kept[:4])
+    assert_close(combine, torch.cat([attributes(face) for face in kept[:4].split(1)]), atol=1e-3, rtol=1e-4)
+    assert_close(combine.flip(0), attributes(kept[:4].flip(0)), atol=1e-3, rtol=1e-4)
     assert attributes(kept[:0]).shape == (0, 2)
     assert attributes(kept[:3].repeat(12, 1, 1, 1)).shape == (36, 2)  # more than one piece
 

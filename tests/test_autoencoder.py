@@ -3,17 +3,18 @@
 import math
 from dataclasses import replace
 
+import maps as ship_maps
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from torch.testing import assert_close
 
-from dvlatent.checkpoints import registry
+from dvlatent import zoo
+from dvlatent.autoencoder import train as encode
+from dvlatent.autoencoder.model import FACES, Autoencoder, AutoencoderConfig, as_pictures, perceptron
+from dvlatent.autoencoder.train import AutoencoderTrainConfig, attention, encode_all, information, redraw_error, sample, train_autoencoder
 from dvlatent.errors import CheckpointError, ShapeError
-from dvlatent.methods import encode, ship_maps
-from dvlatent.methods.encode import EncodeConfig, attention, encode_all, information, redraw_error, sample, train_autoencoder
-from dvlatent.nets.autoencoder import FACES, Autoencoder, AutoencoderConfig, as_pictures, perceptron
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +75,7 @@ def test_points_are_not_moved_by_sampling():
 @pytest.mark.parametrize("variational", [False, True])
 def test_training_learns_and_the_same_seed_gives_the_same_net(variational):
     images, _ = bars()
-    config, shape = EncodeConfig(steps=150, batch=64, rate=5e-3, seed=3), replace(SMALL, variational=variational)
+    config, shape = AutoencoderTrainConfig(steps=150, batch=64, lr=5e-3, seed=3), replace(SMALL, variational=variational)
     torch.manual_seed(1)
     steps = list(train_autoencoder(images, Autoencoder(shape), config))
     torch.manual_seed(2)  # whatever was drawn before makes no difference
@@ -89,7 +90,7 @@ def test_training_learns_and_the_same_seed_gives_the_same_net(variational):
 def test_two_numbers_are_found_again_where_there_are_two():
     """The codes explain the true place and height: regress each on a polynomial of the code."""
     images, truth = bars(600)
-    *_, step = train_autoencoder(images, Autoencoder(SMALL), EncodeConfig(steps=500, batch=64, rate=5e-3))
+    *_, step = train_autoencoder(images, Autoencoder(SMALL), AutoencoderTrainConfig(steps=500, batch=64, lr=5e-3))
     x, y = encode_all(step.net, images).double().T
     powers = torch.stack([x**i * y**j for i in range(5) for j in range(5 - i)], dim=1)
     fitted = powers @ torch.linalg.lstsq(powers, truth.double()).solution
@@ -100,14 +101,14 @@ def test_one_number_redraws_worse_than_two():
     images, _ = bars(400)
     error = []
     for code in (1, 2):
-        *_, step = train_autoencoder(images, Autoencoder(replace(SMALL, code=code)), EncodeConfig(steps=300, batch=64, rate=5e-3))
+        *_, step = train_autoencoder(images, Autoencoder(replace(SMALL, code=code)), AutoencoderTrainConfig(steps=300, batch=64, lr=5e-3))
         error.append(redraw_error(step.net, images))
     assert error[1] < 0.7 * error[0]
 
 
 def test_codes_have_mean_zero_and_spread_one():
     images, _ = bars(500)
-    *_, step = train_autoencoder(images, Autoencoder(SMALL), EncodeConfig(steps=300, batch=250, rate=3e-3))
+    *_, step = train_autoencoder(images, Autoencoder(SMALL), AutoencoderTrainConfig(steps=300, batch=250, lr=3e-3))
     codes = encode_all(step.net, images)
     assert_close(codes.mean(0), torch.zeros(2), atol=0.15, rtol=0)
     assert_close(codes.std(0), torch.ones(2), atol=0.15, rtol=0)
@@ -115,7 +116,7 @@ def test_codes_have_mean_zero_and_spread_one():
 
 def test_bytes_and_floats_are_the_same_pictures():
     images = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8)
-    config = EncodeConfig(steps=3, batch=8)
+    config = AutoencoderTrainConfig(steps=3, batch=8)
     *_, a = train_autoencoder(images, Autoencoder(SMALL), config)
     *_, b = train_autoencoder(encode.as_float(images), Autoencoder(SMALL), config)
     assert a.error == b.error
@@ -137,7 +138,7 @@ def test_focus_counts_the_middle_more_and_one_on_average():
         (lambda: Autoencoder().decode(torch.zeros(2, 3)), r"\[batch, 2\].*\[2, 3\]"),
         (lambda: Autoencoder(AutoencoderConfig(code=0)), "at least 1"),
         (lambda: next(train_autoencoder(torch.zeros(1, 1, 28, 28), Autoencoder())), "two pictures"),
-        (lambda: next(train_autoencoder(torch.zeros(9, 1, 28, 28), Autoencoder(), EncodeConfig(sigma=0.0))), "sigma"),
+        (lambda: next(train_autoencoder(torch.zeros(9, 1, 28, 28), Autoencoder(), AutoencoderTrainConfig(sigma=0.0))), "sigma"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(call, words):
@@ -155,9 +156,9 @@ def test_the_last_numbers_are_logits_of_ink():
 
 @pytest.mark.parametrize(("name", "side", "channels"), [("digit-map", 28, 1), ("face-map", 64, 3)])
 def test_the_shipped_maps_load_say_where_they_come_from_and_are_small(name, side, channels):
-    net = registry.load(name)
+    net = zoo.load(name)
     assert net.decode(torch.zeros(1, 2)).shape == (1, channels, side, side) and not net.training
-    path = registry.WEIGHTS / f"{name}.safetensors"
+    path = zoo.WEIGHTS / f"{name}.safetensors"
     assert path.stat().st_size < 2e6
     with safe_open(path, "pt") as file:
         description = file.metadata()["description"]
@@ -167,13 +168,13 @@ def test_the_shipped_maps_load_say_where_they_come_from_and_are_small(name, side
 
 def test_the_shipped_digit_map_beats_the_plane_of_pca():
     """The bar: 1.5 times the accuracy of the ten nearest on two principal components, on held-out digits."""
-    scores = ship_maps.digit_scores(registry.load("digit-map"), registry.load("mnist"))
+    scores = ship_maps.digit_scores(zoo.load("digit-map"), zoo.load("mnist"))
     assert scores["accuracy"] >= 1.5 * scores["pca_accuracy"]
 
 
 def test_training_again_is_one_command_of_few_steps(tmp_path):
     ship_maps.ship_digit_map(tmp_path / "map.safetensors", steps=5)
-    net = registry.read_map(tmp_path / "map.safetensors")
+    net = zoo.read_map(tmp_path / "map.safetensors")
     assert net.decode(torch.zeros(1, 2)).shape == (1, 1, 28, 28)
     with pytest.raises(CheckpointError, match="was needed"):
-        registry.read_map(registry.WEIGHTS / "faces-preview.safetensors")
+        zoo.read_map(zoo.WEIGHTS / "faces-preview.safetensors")

@@ -10,10 +10,9 @@ from PIL import Image
 
 from dvlatent import images, load
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast, truncate
-from dvlatent.methods.blobs import blobs
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal, truncate
+from dvlatent.metrics.blobs import blobs
+from dvlatent.toy.faces import ToyFaces
 
 RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
 
@@ -39,11 +38,11 @@ def faces():
 
 def plant(after, seed, height, radius):
     """One spot in each picture, at a random place: the pictures and the places."""
-    dice = np.random.RandomState(seed)
+    rng = np.random.RandomState(seed)
     planted, places = after.clone(), []
     y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
     for one in planted:
-        at = dice.uniform(0.15, 0.85, 2)
+        at = rng.uniform(0.15, 0.85, 2)
         spot = height * torch.exp(-0.5 * ((x / 256 - at[0]) ** 2 + (y / 256 - at[1]) ** 2) * (256 / radius) ** 2)
         here = float(one[:, int(256 * at[1]), int(256 * at[0])].mean())
         one.add_(spot if here < 0 else -spot).clamp_(-1, 1)  # to the side on which there is room

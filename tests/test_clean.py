@@ -10,7 +10,7 @@ from PIL import Image
 
 from dvlatent import images
 from dvlatent.errors import ShapeError
-from dvlatent.faces.clean import NONE, Clean
+from dvlatent.faces.detector import NONE, Clean
 
 RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
 

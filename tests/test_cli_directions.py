@@ -11,14 +11,12 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from dvlatent import images
-from dvlatent.checkpoints import registry
-from dvlatent.checkpoints.format import load_direction, save_direction
-from dvlatent.cli import main
-from dvlatent.latents import broadcast, truncate
-from dvlatent.methods import survey
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent import images, zoo
+from dvlatent.checkpoint import load_direction, save_direction
+from dvlatent.cli.main import main
+from dvlatent.editing import survey
+from dvlatent.latents import broadcast, normal, truncate
+from dvlatent.toy.faces import ToyFaces
 
 toy = ToyFaces(resolution=64)
 
@@ -34,10 +32,10 @@ class Skin:
 
 @pytest.fixture(autouse=True)
 def toy_in_the_place_of_the_face(monkeypatch, tmp_path):
-    monkeypatch.setitem(registry.LOADERS, "faces", lambda: toy)
-    monkeypatch.setitem(registry.LOADERS, "attributes", Skin)
-    for name in [name for name in registry.LOADERS if name.endswith(("-direction", "-edit"))]:
-        monkeypatch.delitem(registry.LOADERS, name)
+    monkeypatch.setitem(zoo.LOADERS, "faces", lambda: toy)
+    monkeypatch.setitem(zoo.LOADERS, "attributes", Skin)
+    for name in [name for name in zoo.LOADERS if name.endswith(("-direction", "-edit"))]:
+        monkeypatch.delitem(zoo.LOADERS, name)
     monkeypatch.chdir(tmp_path)
 
 
@@ -64,9 +62,9 @@ def test_survey_writes_a_population(capsys):
 
 SLOW = """
 import sys, time, torch
-from dvlatent.checkpoints import registry
+from dvlatent import zoo
 from dvlatent.cli import main
-from dvlatent.nets.toy import ToyFaces
+from dvlatent.toy.faces import ToyFaces
 
 class Slow:
     names = ("mean",)
@@ -74,22 +72,22 @@ class Slow:
         time.sleep(0.05)
         return image.mean(dim=(1, 2, 3))[:, None]
 
-registry.LOADERS["faces"] = lambda: ToyFaces(resolution=16)
-registry.LOADERS["attributes"] = Slow
+zoo.LOADERS["faces"] = lambda: ToyFaces(resolution=16)
+zoo.LOADERS["attributes"] = Slow
 sys.exit(main(["survey", "--faces", sys.argv[1], "--predictors", "attributes", "--out", "slow.safetensors"]))
 """
 
 
 def test_ctrl_c_keeps_what_is_scored_and_the_same_command_goes_on(tmp_path):
     command, here = [sys.executable, "-c", SLOW], {**os.environ, "OMP_NUM_THREADS": "1"}
-    running = subprocess.Popen([*command, "4000"], cwd=tmp_path, env=here, stderr=subprocess.PIPE, text=True)
+    state = subprocess.Popen([*command, "4000"], cwd=tmp_path, env=here, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (lines := [line for path in tmp_path.glob("slow.*.part.jsonl") for line in path.read_text().splitlines()]):
-        assert time.monotonic() < deadline and running.poll() is None
+        assert time.monotonic() < deadline and state.poll() is None
         time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    said = running.communicate(timeout=60)[1]
-    assert running.returncode == 130 and "the same command goes on from them" in said and "Traceback" not in said
+    state.send_signal(signal.SIGINT)
+    said = state.communicate(timeout=60)[1]
+    assert state.returncode == 130 and "the same command goes on from them" in said and "Traceback" not in said
     assert not (tmp_path / "slow.safetensors").exists()
     lines = next(tmp_path.glob("slow.*.part.jsonl")).read_text().splitlines()
     done = subprocess.run([*command, str(len(lines) + 8)], cwd=tmp_path, env=here, capture_output=True, text=True, timeout=120, check=False)
@@ -124,7 +122,7 @@ def population(names=("age", "glasses")):
     scores = tied.factors(broadcast(tied.mapping(normal(seeds, 32)), 3))
     columns = [tied.factor_names.index(name) for name in names]
     survey.save(survey.Population(seeds, scores[:, columns], names, 1.0, survey.fingerprint(tied)), "toy.safetensors")
-    registry.LOADERS["faces"] = lambda: tied  # undone by the fixture
+    zoo.LOADERS["faces"] = lambda: tied  # undone by the fixture
     return tied.truth
 
 
@@ -182,8 +180,8 @@ def test_edit_draws_before_and_after(capsys):
 
 
 def test_shipped_directions_are_options(capsys, monkeypatch):
-    monkeypatch.setitem(registry.LOADERS, "age-direction", lambda: toy.truth["age"])
-    monkeypatch.setitem(registry.LOADERS, "smile-direction", lambda: toy.truth["smile"])
+    monkeypatch.setitem(zoo.LOADERS, "age-direction", lambda: toy.truth["age"])
+    monkeypatch.setitem(zoo.LOADERS, "smile-direction", lambda: toy.truth["smile"])
     code, out, _ = run(capsys, "edit", "--age", "+2", "--smile", "-1", "--strip", 3, "--seed", "1,2", "--out", "strip.png")
     assert code == 0 and "age +2, smile -1; 3 faces from the opposite edit to this one" in out
     width, height = Image.open("strip.png").size

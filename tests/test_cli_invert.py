@@ -6,15 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from dvlatent import images
-from dvlatent.checkpoints import registry
-from dvlatent.cli import main
+from dvlatent import images, zoo
+from dvlatent.cli.main import main
 from dvlatent.errors import NoFace
 from dvlatent.faces.align import Alignment, crop, paste_back
-from dvlatent.latents import broadcast
-from dvlatent.methods.inversion import Inversion
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.inversion.inversion import Inversion
+from dvlatent.latents import broadcast, normal
+from dvlatent.toy.faces import ToyFaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,9 +29,9 @@ def aligner(photo, face=0, size_px=1024):
 @pytest.fixture(autouse=True)
 def place(monkeypatch, tmp_path):
     for name, stands_in in {"faces": toy, "perceptual": None, "identity": None, "aligner": aligner}.items():
-        monkeypatch.setitem(registry.LOADERS, name, lambda it=stands_in: it)
-    monkeypatch.setitem(registry.LOADERS, "encoder", lambda: lambda face: toy.w_mean[None] + 0.1)
-    monkeypatch.setitem(registry.LOADERS, "age-direction", lambda: toy.truth["age"])
+        monkeypatch.setitem(zoo.LOADERS, name, lambda it=stands_in: it)
+    monkeypatch.setitem(zoo.LOADERS, "encoder", lambda: lambda face: toy.w_mean[None] + 0.1)
+    monkeypatch.setitem(zoo.LOADERS, "age-direction", lambda: toy.truth["age"])
     monkeypatch.chdir(tmp_path)
     room = torch.linspace(-1, 1, 90).expand(1, 3, 70, 90)
     face = toy.synthesis(broadcast(toy.mapping(normal(3, 32)), 3))
@@ -96,7 +94,7 @@ def test_interrupted_it_keeps_what_is_there(capsys, monkeypatch):
             return super().synthesis(ws)
 
     tired = Tired(resolution=32)
-    monkeypatch.setitem(registry.LOADERS, "faces", lambda: tired)
+    monkeypatch.setitem(zoo.LOADERS, "faces", lambda: tired)
     code, _, said = run(capsys, "invert", "me.png", "--out", "mine.npz")
     assert code == 130 and "What 3 steps found is in mine.npz; --start mine.npz goes on from there." in said
     assert len(Inversion.load("mine.npz").history) == 4

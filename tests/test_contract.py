@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dvlatent.contract import LAWS, check_generator, laws
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import normal
+from dvlatent.toy.faces import ToyFaces
 
 
 class Student:

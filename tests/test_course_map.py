@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dvlatent.widgets.course_map import ACTS, CARD, DPI, NOW, course_map
+from dvlatent.lessons.course_map import ACTS, CARD, DPI, NOW, course_map
 
 LESSONS = sorted((Path(__file__).parents[1] / "notebooks" / "src").glob("[0-9][0-9]_*.py"))
 

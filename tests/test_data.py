@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dvlatent import load
-from dvlatent.checkpoints.store import asset_path
-from dvlatent.data import Digits, Warp, digits, grid_points, ring, ring_centres, spiral
+from dvlatent.assets import asset_path
 from dvlatent.errors import AssetBroken, AssetMissing, ShapeError
+from dvlatent.gan.data import Digits, Warp, digits, grid_points, ring, ring_centres, spiral
 
 
 @pytest.fixture(scope="module")
@@ -97,22 +97,22 @@ def test_points_lie_where_they_should():
     assert torch.allclose(centres.norm(dim=1), torch.tensor(2.0)) and distance.square().mean().isclose(torch.tensor(2 * 0.1**2), rtol=0.1)
     assert nearest.bincount().min() > 400  # 500 on average
     assert torch.equal(ring(5, seed=3), ring(5, seed=3)) and not torch.equal(ring(5, seed=3), ring(5, seed=4))
-    places = grid_points(2000, side=3, spread=0.01).round()
+    places = grid_points(2000, side=3, std=0.01).round()
     assert {tuple(place) for place in places.tolist()} == {(x, y) for x in (-2, 0, 2) for y in (-2, 0, 2)}
-    assert spiral(500).shape == (500, 2) and spiral(500, spread=0).norm(dim=1).max() <= 2
+    assert spiral(500).shape == (500, 2) and spiral(500, std=0).norm(dim=1).max() <= 2
     with pytest.raises(ShapeError, match="modes=8"):
         ring(5, modes=0)
 
 
 def test_a_warp_moves_and_keeps_what_it_should(mnist):
-    images, dice = mnist.images[::100], torch.Generator().manual_seed(0)
+    images, rng = mnist.images[::100], torch.Generator().manual_seed(0)
     warp = Warp()
-    moved = warp(images, warp.draw(len(images), dice))
+    moved = warp(images, warp.draw(len(images), rng))
     assert moved.shape == images.shape and moved.min() >= -1 and moved.max() <= 1
     assert 0.2 < (moved - images).abs().mean() / (images - images.roll(1, 0)).abs().mean() < 1.0
     still = torch.zeros(len(images), 6 + 2 * warp.knots**2)
     assert (warp(images, still) - images).abs().max() < 1e-4
-    some = Warp(share=0.25).draw(4000, dice)
+    some = Warp(share=0.25).draw(4000, rng)
     assert abs((some == 0).all(1).float().mean() - 0.75) < 0.03
 
 

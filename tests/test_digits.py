@@ -4,18 +4,17 @@ import json
 
 import pytest
 import torch
+from digit_classifier import ClassifyConfig, classifier_scores, set_temperature, train_classifier
+from digits import draw_digits
 from safetensors import safe_open
 
-from dvlatent import broadcast, load, normal
-from dvlatent.checkpoints import format
-from dvlatent.checkpoints.registry import WEIGHTS
-from dvlatent.cli import main
+from dvlatent import broadcast, checkpoint, load, normal
+from dvlatent.checkpoint import WEIGHTS
+from dvlatent.cli.main import main
 from dvlatent.contract import check_generator
-from dvlatent.data import Digits
 from dvlatent.errors import ShapeError
-from dvlatent.methods.classify import ClassifyConfig, classifier_scores, set_temperature, train_classifier
-from dvlatent.methods.ship_digits import draw_digits
-from dvlatent.nets.digits import DigitClassifier, DigitCritic, DigitGenerator
+from dvlatent.gan.data import Digits
+from dvlatent.gan.digits import DigitClassifier, DigitDiscriminator, DigitGenerator
 from dvlatent.types import Generator, Predictor
 
 
@@ -58,7 +57,7 @@ def test_the_classifier_keeps_its_promises(classifier, mnist):
     assert isinstance(classifier, Predictor) and classifier.names == tuple("0123456789")
     scores = classifier_scores(classifier, mnist.split()[1])
     assert scores["accuracy"] >= 0.98 and scores["calibration_error"] <= 0.01 and scores["accuracy_at_0.9"] >= 0.99
-    _, shipped = format.load(WEIGHTS / "digit-classifier.safetensors", "digit classifier")
+    _, shipped = checkpoint.load(WEIGHTS / "digit-classifier.safetensors", "digit classifier")
     assert abs(scores["accuracy"] - shipped["scores"]["accuracy"]) < 0.002
 
 
@@ -78,7 +77,7 @@ def test_shipped_digits_reach_their_bar(generator, classifier):
     shares = named.bincount(minlength=10) / 1000
     assert (sure >= 0.9).float().mean() >= 0.94
     assert -torch.special.xlogy(shares, shares).sum() / torch.tensor(10.0).log() >= 0.97
-    _, shipped = format.load(WEIGHTS / "digits.safetensors", "digit generator")
+    _, shipped = checkpoint.load(WEIGHTS / "digits.safetensors", "digit generator")
     assert shipped["scores"]["named_at_0.9"] >= 0.95 and shipped["scores"]["entropy_of_classes"] >= 0.97
 
 
@@ -115,19 +114,19 @@ def test_labels_go_to_both_networks_or_to_none():
     with pytest.raises(ShapeError, match="no labels"):
         DigitGenerator(8, classes=0)(z, labels)
     image = DigitGenerator(8)(z).detach()
-    for critic, given in ((DigitCritic(8), []), (DigitCritic(8, classes=0), [labels])):
+    for discriminator, given in ((DigitDiscriminator(8), []), (DigitDiscriminator(8, classes=0), [labels])):
         with pytest.raises(ShapeError, match="Give both networks the same"):
-            critic(image, *given)
-    critic = DigitCritic(8)
-    assert critic(image, labels)[0] != critic(image, labels.flip(0))[0]
+            discriminator(image, *given)
+    discriminator = DigitDiscriminator(8)
+    assert discriminator(image, labels)[0] != discriminator(image, labels.flip(0))[0]
 
 
 def test_the_critic_sees_when_all_digits_are_alike():
     torch.manual_seed(0)
-    critic, image = DigitCritic(8, classes=0), torch.rand(4, 1, 28, 28)
-    alone, together = critic(image[:1]), critic(image)
-    assert (critic(image[:1].repeat(4, 1, 1, 1))[0] - together[0]).abs() > 1e-6
-    assert alone.shape == (1,) and critic(image.repeat(2, 1, 1, 1)).shape == (8,)
+    discriminator, image = DigitDiscriminator(8, classes=0), torch.rand(4, 1, 28, 28)
+    alone, combine = discriminator(image[:1]), discriminator(image)
+    assert (discriminator(image[:1].repeat(4, 1, 1, 1))[0] - combine[0]).abs() > 1e-6
+    assert alone.shape == (1,) and discriminator(image.repeat(2, 1, 1, 1)).shape == (8,)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 32, 32), (1, 2, 28, 28), (28, 28)])
@@ -168,13 +167,13 @@ def test_the_temperature_undoes_shouting(mnist, classifier):
 
 def test_the_commands_write_networks_that_load(tmp_path, monkeypatch):
     out = tmp_path / "digits.safetensors"
-    monkeypatch.setattr("dvlatent.methods.ship_digits.SAVE_EVERY", 2)
+    monkeypatch.setattr("digits.SAVE_EVERY", 2)
     assert main(["train", "digits", "--out", str(out), "--steps", "3"]) == 0
-    tensors, story = format.load(out, "digit generator")
+    tensors, story = checkpoint.load(out, "digit generator")
     net = DigitGenerator(story["width"], story["z_dim"], story["classes"])
-    format.load_weights(net, tensors, out.name)
+    checkpoint.load_weights(net, tensors, out.name)
     assert story["steps_done"] == 3 and story["classes"] == 10 and story["scores"]["digits"] == 5000
     assert not list(tmp_path.glob("*.run.safetensors"))
     out = tmp_path / "digit-classifier.safetensors"
     assert main(["train", "digit-classifier", "--out", str(out), "--steps", "3"]) == 0
-    assert format.load(out, "digit classifier")[1]["scores"]["digits"] == 1000
+    assert checkpoint.load(out, "digit classifier")[1]["scores"]["digits"] == 1000

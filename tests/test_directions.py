@@ -45,12 +45,12 @@ def along(ws, direction):
 @given(seeds, steps, chosen, scales, steps)
 def test_place_lands_where_it_says(seed, at, layers, step, boundary):
     ws, smile = faces(seed), make(seed, layers=layers, step=step, boundary=boundary)
-    placed = smile.place(ws, at=at)
+    placed = smile.move_to(ws, at=at)
     assert_close(smile.coordinate(placed), torch.full((3,), at, dtype=torch.float64))
     assert_close(smile.coordinate(placed), along(placed, smile))
     sideways = torch.eye(DIM, dtype=torch.float64) - torch.outer(smile.vector, smile.vector)
     assert_close(placed @ sideways, ws @ sideways)  # the rest of the face is kept
-    assert_close(smile.place(placed, at=at), placed)
+    assert_close(smile.move_to(placed, at=at), placed)
 
 
 @given(seeds, steps, steps, chosen, scales)
@@ -74,10 +74,10 @@ def test_only_the_named_layers_move(seed, amount, layers):
 def test_every_face_may_have_its_own_amount():
     ws, smile, amounts = faces(0), make(0), torch.tensor([-1.0, 0.0, 2.5])
     assert_close(smile.move(ws, amounts), torch.cat([smile.move(ws[i : i + 1], float(amounts[i])) for i in range(3)]))
-    assert_close(smile.coordinate(smile.place(ws, at=amounts)), amounts.double())
-    strip = smile.place(ws[:1], at=amounts)  # one face, several places: a filmstrip
+    assert_close(smile.coordinate(smile.move_to(ws, at=amounts)), amounts.double())
+    strip = smile.move_to(ws[:1], at=amounts)  # one face, several places: a filmstrip
     assert_close(smile.coordinate(strip), amounts.double())
-    assert_close(strip, torch.cat([smile.place(ws[:1], at=float(at)) for at in amounts]))
+    assert_close(strip, torch.cat([smile.move_to(ws[:1], at=float(at)) for at in amounts]))
 
 
 @given(seeds, st.lists(steps, min_size=1, max_size=4), st.randoms(use_true_random=False), st.floats(-2, 2))
@@ -152,7 +152,7 @@ def test_gradients_reach_the_face_and_the_amount():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_ws_keep_their_type(dtype):
     ws = faces(0).to(dtype)
-    assert make(0).move(ws, 1.0).dtype == make(0).place(ws, at=1).dtype == (2 * make(0))(ws).dtype == dtype
+    assert make(0).move(ws, 1.0).dtype == make(0).move_to(ws, at=1).dtype == (2 * make(0))(ws).dtype == dtype
 
 
 # ---- refusals
@@ -179,7 +179,7 @@ def test_refuses_what_is_no_direction(fields):
 
 
 @pytest.mark.parametrize(
-    "act", [lambda d, ws: d.move(ws, 1), lambda d, ws: d.place(ws, at=1), lambda d, ws: d.coordinate(ws), lambda d, ws: (2 * d)(ws)]
+    "act", [lambda d, ws: d.move(ws, 1), lambda d, ws: d.move_to(ws, at=1), lambda d, ws: d.coordinate(ws), lambda d, ws: (2 * d)(ws)]
 )
 def test_refuses_a_face_it_does_not_fit(act):
     with pytest.raises(ShapeError, match=r"\[3, 8\].*broadcast"):
@@ -194,7 +194,7 @@ def test_refuses_an_amount_for_other_faces():
     with pytest.raises(ShapeError, match="not 2 for 3 faces"):
         make(0).move(faces(0), torch.zeros(2))
     with pytest.raises(ShapeError, match="not 2 for 3 faces"):
-        make(0).place(faces(0), at=torch.zeros(2))
+        make(0).move_to(faces(0), at=torch.zeros(2))
 
 
 def test_refuses_another_generator():

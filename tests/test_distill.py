@@ -13,15 +13,15 @@ from distill_tiny import Blurred, Tiny, nets
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from dvlatent.distillation.augment import TRIALS, PhotoWarp, jpeg
+from dvlatent.distillation.pix2pixhd import Student
+from dvlatent.distillation.train import DistillConfig, Subset, distill, feature_matching, least_squares, stacked, timidity, trial_scores
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
-from dvlatent.methods.distill import DistillConfig, Some, distill, feature_matching, least_squares, stacked, timidity, trial_scores
-from dvlatent.methods.photos import TRIALS, PhotoWarp, jpeg
-from dvlatent.nets.pix2pixhd import Student
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = DistillConfig(steps=6, batch=4, coarse_steps=0, look_every=0, cooldown=0.0)
+SMALL = DistillConfig(steps=6, batch=4, coarse_steps=0, sample_every=0, cooldown=0.0)
 
 
 def weights(*nets):
@@ -43,16 +43,16 @@ def test_losses_are_what_the_papers_say():
 
 def test_the_first_step_is_the_one_that_one_would_write_by_hand():
     config, pairs = replace(SMALL, steps=1, pixel=3.0, perceptual=7.0, adversarial=0.5, features=2.0), Tiny()
-    student, critics = nets()
+    student, discriminator = nets()
     chosen = torch.randint(20, (4,), generator=torch.Generator().manual_seed(config.seed)).tolist()
     before, after, strength = pairs.batch(chosen)
     made = student(before, strength)
-    real, fake = critics(stacked(before, after, strength)), critics(stacked(before, made.detach(), strength))
-    critic_loss = sum((r[-1] - 1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)) / 2
-    adam = torch.optim.Adam(critics.parameters(), config.critic_rate, (0.5, 0.99))
-    critic_loss.backward()
+    real, fake = discriminator(stacked(before, after, strength)), discriminator(stacked(before, made.detach(), strength))
+    discriminator_loss = sum((r[-1] - 1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)) / 2
+    adam = torch.optim.Adam(discriminator.parameters(), config.discriminator_lr, (0.5, 0.99))
+    discriminator_loss.backward()
     adam.step()
-    seen, wanted = critics(stacked(before, made, strength)), critics(stacked(before, after, strength))
+    seen, wanted = discriminator(stacked(before, made, strength)), discriminator(stacked(before, after, strength))
     parts = {
         "pixel": (made - after).abs().mean(),
         "perceptual": (F.avg_pool2d(made, 4) - F.avg_pool2d(after, 4)).square().mean(),
@@ -60,24 +60,24 @@ def test_the_first_step_is_the_one_that_one_would_write_by_hand():
         "features": sum((a - b).abs().mean() for s, w in zip(seen, wanted, strict=True) for a, b in zip(s[:-1], w[:-1], strict=True)) / 6,
     }
     loss = 3 * parts["pixel"] + 7 * parts["perceptual"] + 0.5 * parts["adversarial"] + 2 * parts["features"]
-    adam = torch.optim.Adam(student.parameters(), config.rate, (0.5, 0.99))
+    adam = torch.optim.Adam(student.parameters(), config.lr, (0.5, 0.99))
     adam.zero_grad()
     loss.backward()
     adam.step()
     (step,) = run(config)
     assert step.parts == pytest.approx({name: part.item() for name, part in parts.items()}, rel=1e-5)
-    assert (step.loss, step.critic_loss) == pytest.approx((loss.item(), critic_loss.item()), rel=1e-5)
-    assert_close(weights(step.student, step.critics), weights(student, critics))
+    assert (step.loss, step.discriminator_loss) == pytest.approx((loss.item(), discriminator_loss.item()), rel=1e-5)
+    assert_close(weights(step.student, step.discriminator), weights(student, discriminator))
 
 
 def test_a_weight_of_zero_leaves_its_loss_and_its_work_out():
-    critics = weights(nets()[1])
+    discriminator = weights(nets()[1])
     plain = run(replace(SMALL, steps=2, perceptual=0.0, adversarial=0.0, features=0.0))[-1]
-    assert set(plain.parts) == {"pixel"} and plain.critic_loss == 0
-    assert torch.equal(weights(plain.critics), critics)  # never touched
+    assert set(plain.parts) == {"pixel"} and plain.discriminator_loss == 0
+    assert torch.equal(weights(plain.discriminator), discriminator)  # never touched
     *_, step = distill(*nets(), Tiny(), None, replace(SMALL, steps=2, perceptual=0.0))
     assert set(step.parts) == {"pixel", "adversarial", "features"}
-    told = [tuple(step.parts) for step in run(replace(SMALL, steps=3, critics_from=2))]
+    told = [tuple(step.parts) for step in run(replace(SMALL, steps=3, discriminator_from=2))]
     assert told == [("pixel", "perceptual")] * 2 + [("pixel", "perceptual", "adversarial", "features")]
 
 
@@ -85,7 +85,7 @@ def test_identity_is_the_distance_between_persons():
     def who(image):
         return image.mean(dim=(2, 3))
 
-    (step,) = run(replace(SMALL, steps=1, identity=1.0, rate=0.0), identity=who)
+    (step,) = run(replace(SMALL, steps=1, identity=1.0, lr=0.0), identity=who)
     before, after, strength = Tiny().batch(torch.randint(20, (4,), generator=torch.Generator().manual_seed(0)).tolist())
     with torch.no_grad():
         by_hand = (who(step.student(before, strength)) - who(after)).norm(dim=1).mean().item()
@@ -100,25 +100,25 @@ def test_coarse_steps_look_at_small_pictures_and_the_student_never_does():
             sizes.append(image.shape[-1])
             return super().features(image)
 
-    student, critics = nets()
+    student, discriminator = nets()
     student.stem.register_forward_hook(lambda layer, given, made: sizes.append(("student", 4 * given[0].shape[-1])))
     config = replace(SMALL, steps=2, coarse_steps=1, coarse_px=16, adversarial=0.0, features=0.0)
-    list(distill(student, critics, Tiny(), Watching(), config))
+    list(distill(student, discriminator, Tiny(), Watching(), config))
     assert sizes == [("student", 32), 16, 16, ("student", 32), 32, 32]
 
 
 def test_two_pairs_are_learned_by_heart():
-    steps = run(DistillConfig(steps=60, batch=2, coarse_steps=0, adversarial=0.1, features=1.0, rate=3e-3), Some(Tiny(), [0, 2]))
+    steps = run(DistillConfig(steps=60, batch=2, coarse_steps=0, adversarial=0.1, features=1.0, lr=3e-3), Subset(Tiny(), [0, 2]))
     first, last = (sum(step.parts["pixel"] for step in some) for some in (steps[:5], steps[-5:]))
     assert last < first / 3
     before, after, strength = Tiny().batch([0, 2])
     with torch.no_grad():
-        assert (steps[-1].average(before, strength) - after).abs().mean() < (before - after).abs().mean() / 2
+        assert (steps[-1].ema(before, strength) - after).abs().mean() < (before - after).abs().mean() / 2
 
 
 def test_a_stop_changes_no_bit(tmp_path):
     """Two processes' worth of weights, averages, Adams and dice: with a cooldown, an augmentation and critics that join late."""
-    config, more = replace(SMALL, cooldown=0.5, critics_from=1), {"augment": PhotoWarp()}
+    config, more = replace(SMALL, cooldown=0.5, discriminator_from=1), {"augment": PhotoWarp()}
     whole = run(config, **more)
     stopped = distill(*nets(), Tiny(), Blurred(), config, **more)
     for step in stopped:
@@ -128,9 +128,9 @@ def test_a_stop_changes_no_bit(tmp_path):
     on = run(config, seed=5, resume=tmp_path / "run.safetensors", **more)
     assert [step.index for step in on] == [4, 5] and [step.loss for step in on] == [step.loss for step in whole[4:]]
     mine, its = whole[-1], on[-1]
-    assert torch.equal(weights(mine.student, mine.average, mine.critics), weights(its.student, its.average, its.critics))
+    assert torch.equal(weights(mine.student, mine.ema, mine.discriminator), weights(its.student, its.ema, its.discriminator))
     with pytest.raises(CheckpointError, match="Only `steps` may differ"):
-        run(replace(config, rate=1.0), resume=tmp_path / "run.safetensors")
+        run(replace(config, lr=1.0), resume=tmp_path / "run.safetensors")
     with pytest.raises(CheckpointError, match="the end is fixed"):
         run(replace(config, steps=50), resume=tmp_path / "run.safetensors")
 
@@ -141,8 +141,8 @@ sys.path.insert(0, sys.argv[2])
 import torch
 from accelerate import Accelerator
 from distill_tiny import Blurred, Tiny, nets
-from dvlatent.methods.distill import DistillConfig, distill
-from dvlatent.methods.photos import PhotoWarp
+from dvlatent.distillation.train import DistillConfig, distill
+from dvlatent.distillation.augment import PhotoWarp
 torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True)
 config = DistillConfig(steps=4, batch=4, coarse_steps=2, coarse_px=16, look_every=0)
@@ -173,7 +173,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def test_mixed_precision_comes_near_the_full_one():
-    full, half = (run(replace(SMALL, steps=3, bfloat16=kind))[-1] for kind in (False, True))
+    full, half = (run(replace(SMALL, steps=3, bf16=kind))[-1] for kind in (False, True))
     assert half.parts == pytest.approx(full.parts, rel=0.05)
     assert half.parts != full.parts
     assert all(weight.dtype == torch.float32 for weight in half.student.parameters())
@@ -201,7 +201,7 @@ def test_refuses_in_words(change, words):
 
 
 def test_looks_come_on_a_fixed_schedule_and_show_unseen_pairs():
-    steps = run(replace(SMALL, look_every=3), unseen=Some(Tiny(), [3, 4]))
+    steps = run(replace(SMALL, sample_every=3), unseen=Subset(Tiny(), [3, 4]))
     assert [step.look is not None for step in steps] == [False, False, True] * 2
     look = steps[2].look
     assert look.shape == (1, 3, 2 * 32 + 4, 3 * 32 + 8)  # two rows of before, student, teacher
@@ -210,7 +210,7 @@ def test_looks_come_on_a_fixed_schedule_and_show_unseen_pairs():
 
 
 def test_trials_know_nothing_done_from_all_done():
-    pairs = Some(Tiny(), [1, 2, 5])
+    pairs = Subset(Tiny(), [1, 2, 5])
 
     class Nothing(torch.nn.Module):
         def __init__(self):
@@ -233,9 +233,9 @@ def test_trials_know_nothing_done_from_all_done():
 
 
 def test_both_pictures_of_a_pair_are_changed_alike():
-    warp, dice = PhotoWarp(cover=0.5, soften=0.5), torch.Generator().manual_seed(0)
-    image = torch.rand(16, 3, 32, 32, generator=dice) * 2 - 1
-    numbers = warp.draw(16, dice)
+    warp, rng = PhotoWarp(cover=0.5, soften=0.5), torch.Generator().manual_seed(0)
+    image = torch.rand(16, 3, 32, 32, generator=rng) * 2 - 1
+    numbers = warp.draw(16, rng)
     changed = warp(image, numbers)
     assert torch.equal(changed, warp(image.clone(), numbers)) and changed.abs().max() <= 1
     assert (changed != image).flatten(1).any(1).float().mean() > 0.7

@@ -8,11 +8,10 @@ import torch
 from torch.testing import assert_close
 
 from dvlatent.directions import Direction
+from dvlatent.editing.effects import Effects, carried, effects, effects_of, layer_sweep, leak_cut, leakage, strength_for, success
 from dvlatent.errors import DirectionMismatch, ShapeError
-from dvlatent.latents import broadcast, truncate
-from dvlatent.methods.effects import Effects, carried, effects, effects_of, layer_sweep, leak_cut, leakage, strength_for, success
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal, truncate
+from dvlatent.toy.faces import ToyFaces
 
 SEEDS = range(40)
 ONE = dict.fromkeys(("age", "glasses", "smile", "pose"), 1.0)  # every factor's standard deviation in its own steps
@@ -160,8 +159,8 @@ def test_a_direction_halfway_to_another_leaks_one_to_one():
 
 def test_spread_is_that_of_the_faces_unless_told():
     found = measure(age + glasses)
-    spread = found.before.std(dim=0)
-    by_hand = (1 / spread[1]) / (1 / spread[0])
+    std = found.before.std(dim=0)
+    by_hand = (1 / std[1]) / (1 / std[0])
     assert_close(leakage({"age": found}).at("age", "glasses").value, float(by_hand), rtol=1e-4, atol=0)
 
 

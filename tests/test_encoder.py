@@ -4,28 +4,26 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import encoder as training
 import numpy as np
 import pytest
 import torch
+from encoder import EncoderConfig, draw_pool, encoder_scores, look_pool, pool_ws, principal, train_encoder
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from dvlatent import images, load
-from dvlatent.checkpoints import format
-from dvlatent.checkpoints.registry import WEIGHTS
-from dvlatent.cli import main
+from dvlatent import checkpoint, images, load
+from dvlatent.checkpoint import WEIGHTS
+from dvlatent.cli.main import main
 from dvlatent.errors import CheckpointError, ShapeError
-from dvlatent.latents import broadcast, truncate
-from dvlatent.methods import encoder as training
-from dvlatent.methods.encoder import EncoderConfig, draw_pool, encoder_scores, look_pool, pool_ws, principal, train_encoder
-from dvlatent.nets.encoder import CLOSE_UP_PX, Encoder
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.inversion.encoder import CLOSE_UP_PX, Encoder
+from dvlatent.latents import broadcast, normal, truncate
+from dvlatent.toy.faces import ToyFaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TINY = EncoderConfig(faces=300, steps=150, batch=64, hidden=32, rate=4e-3, bfloat16=False)
+TINY = EncoderConfig(faces=300, steps=150, batch=64, hidden=32, lr=4e-3, bf16=False)
 
 
 class Eyes(nn.Module):
@@ -88,11 +86,11 @@ def test_wrong_shapes_are_refused(shape):
 
 def test_principal_axes_whiten():
     away = torch.randn(500, 6, generator=torch.Generator().manual_seed(0)) @ torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
-    axes, spread = principal(away)
+    axes, std = principal(away)
     assert_close(axes @ axes.T, torch.eye(6), atol=1e-5, rtol=0)
-    told = away @ axes.T / spread
+    told = away @ axes.T / std
     assert_close(told.T @ told / 500, torch.eye(6), atol=1e-4, rtol=0)
-    assert (spread.diff() <= 0).all()
+    assert (std.diff() <= 0).all()
 
 
 def test_training_learns_w_from_pictures(toy, seen):
@@ -116,9 +114,9 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(toy, seen, tmp_path
     *_, whole = train_encoder(looks, w, toy.w_mean, Eyes(), config)
     for step in train_encoder(looks, w, toy.w_mean, Eyes(), config):
         if step.index == 2:
-            format.save(tmp_path / "kept.safetensors", step.state(), {"kind": "encoder in training"})
+            checkpoint.save(tmp_path / "kept.safetensors", step.state(), {"kind": "encoder in training"})
             break
-    state, _ = format.load(tmp_path / "kept.safetensors", "encoder in training")
+    state, _ = checkpoint.load(tmp_path / "kept.safetensors", "encoder in training")
     *_, rest = train_encoder(looks, w, toy.w_mean, Eyes(), config, state)
     for name, tensor in whole.encoder.own().items():
         assert torch.equal(tensor, rest.encoder.own()[name]), name
@@ -173,7 +171,7 @@ def test_scores_of_a_perfect_encoder_are_perfect(toy):
 
 def test_the_shipped_encoder_is_what_its_file_says(shipped):
     """Some of the faces it was measured on, drawn again; and a fresh look must agree with the bar."""
-    description = format.load(WEIGHTS / "encoder.safetensors", "encoder")[1]
+    description = checkpoint.load(WEIGHTS / "encoder.safetensors", "encoder")[1]
     told = description["scores"]["previews at psi 0.7"]
     assert told["identity_below_0.6"] >= 0.7 and told["ms_median"] <= 60 and told["faces"] >= 100
     generator = load("faces")
@@ -185,9 +183,9 @@ def test_the_shipped_encoder_is_what_its_file_says(shipped):
 
 def test_each_photo_is_guessed_alone(shipped):
     photos = face(256)
-    together = shipped(photos)
-    assert together.shape == (2, 512) and together.isfinite().all()
-    assert_close(together, torch.cat([shipped(photo) for photo in photos.split(1)]), atol=1e-3, rtol=1e-3)
+    combine = shipped(photos)
+    assert combine.shape == (2, 512) and combine.isfinite().all()
+    assert_close(combine, torch.cat([shipped(photo) for photo in photos.split(1)]), atol=1e-3, rtol=1e-3)
 
 
 def test_the_command_trains_ships_and_resumes(tmp_path, monkeypatch, toy):
@@ -202,7 +200,7 @@ def test_the_command_trains_ships_and_resumes(tmp_path, monkeypatch, toy):
     first = out.read_bytes()
     assert main(command) == 0  # all of it is done: written again, the same
     assert out.read_bytes() == first
-    description = format.load(out, "encoder")[1]
+    description = checkpoint.load(out, "encoder")[1]
     assert description["config"]["faces"] == 5 and "dvlatent train encoder" in description["command"]
     assert "CC0" in description["close_up"] and json.dumps(description["scores"])
     assert main([*command[:-3], "4", *command[-2:]]) == 1  # another config

@@ -9,11 +9,11 @@ import torch
 from imageio_ffmpeg import get_ffmpeg_exe
 from torch.testing import assert_close
 
-from dvlatent import cli, images, load
-from dvlatent.checkpoints import format, registry
+from dvlatent import checkpoint, images, load, zoo
+from dvlatent.cli import main as cli
+from dvlatent.distillation.filter import Filter, add, apply_to_photo, export_onnx
+from dvlatent.distillation.pix2pixhd import Student
 from dvlatent.errors import CheckpointError, ImageError, NoFace, ShapeError
-from dvlatent.filters import Filter, add, apply_to_photo, export_onnx
-from dvlatent.nets.pix2pixhd import Student
 
 SIZES = {"width": 4, "downs": 3, "blocks": 1, "reach": 2.0, "dial": 4}
 
@@ -55,10 +55,10 @@ def older(aligner):
 @pytest.fixture
 def shipped(monkeypatch, older):
     """As if an age filter and a smile filter were shipped, and nothing else."""
-    for name in [name for name in registry.LOADERS if name.endswith("-filter")]:
-        monkeypatch.delitem(registry.LOADERS, name)
-    monkeypatch.setitem(registry.LOADERS, "age-filter", lambda: older)
-    monkeypatch.setitem(registry.LOADERS, "smile-filter", lambda: Filter(student(), "smile", 0, 1, aligner=older.aligner))
+    for name in [name for name in zoo.LOADERS if name.endswith("-filter")]:
+        monkeypatch.delitem(zoo.LOADERS, name)
+    monkeypatch.setitem(zoo.LOADERS, "age-filter", lambda: older)
+    monkeypatch.setitem(zoo.LOADERS, "smile-filter", lambda: Filter(student(), "smile", 0, 1, aligner=older.aligner))
 
 
 def test_at_its_own_size_a_filter_is_its_network():
@@ -167,7 +167,7 @@ def test_onnx_gives_the_same_answers(tmp_path):
 def saved(path, **changes):
     net = student()
     about = {"kind": "filter", **SIZES, "direction": "age", "strengths": [-2, 2], "size_px": 32, **changes}
-    format.save(path, {name: tensor.half() for name, tensor in net.state_dict().items()}, about)
+    checkpoint.save(path, {name: tensor.half() for name, tensor in net.state_dict().items()}, about)
     return net
 
 
@@ -184,7 +184,7 @@ def test_files_that_are_no_filters_are_refused(tmp_path):
     saved(tmp_path / "huge.safetensors", width=200, downs=40)  # more memory than any computer has: asked for by nobody
     saved(tmp_path / "endless.safetensors", blocks=10**12)
     about = {"kind": "filter", "direction": "age"}
-    format.save(tmp_path / "bare.safetensors", {"weight": torch.zeros(1)}, about)
+    checkpoint.save(tmp_path / "bare.safetensors", {"weight": torch.zeros(1)}, about)
     whole = {"wide": "does not fit", "huge": "does not fit", "endless": "not above 256"}
     for name, words in {**whole, "odd": "no whole filter", "bare": "no whole filter"}.items():
         with pytest.raises(CheckpointError, match=words):
@@ -198,7 +198,7 @@ def test_the_command_filters_a_photo(shipped, older, photo, tmp_path, capsys):
     images.write(photo, tmp_path / "her.png")
     assert cli.main(["filter", str(tmp_path / "her.png"), "--age", "+2", "--smile", "0.5"]) == 0
     assert "her-filtered.png: age +2, smile +0.5" in capsys.readouterr().out
-    wanted = apply_to_photo(photo, [(older, 2.0), (registry.load("smile-filter"), 0.5)])
+    wanted = apply_to_photo(photo, [(older, 2.0), (zoo.load("smile-filter"), 0.5)])
     assert (images.read(tmp_path / "her-filtered.png") - wanted).abs().max() < 0.005
     for words, line in (
         ("no filter was asked for: give a strength by --age, --smile", []),

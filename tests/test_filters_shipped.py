@@ -6,10 +6,11 @@ import torch
 from torch.testing import assert_close
 
 import dvlatent
-from dvlatent.checkpoints.registry import WEIGHTS, available
-from dvlatent.filters import export_onnx
-from dvlatent.methods.blobs import blobs
-from dvlatent.methods.survey import w_of
+from dvlatent.checkpoint import WEIGHTS
+from dvlatent.distillation.filter import export_onnx
+from dvlatent.latents import w_of
+from dvlatent.metrics.blobs import blobs
+from dvlatent.zoo import available
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,9 +58,9 @@ def test_it_does_what_its_name_says_and_makes_no_blobs(one, people):
 
 
 def test_the_way_without_pairs_is_there_to_compare_with(people):
-    unpaired = dvlatent.load("age-cyclegan")
+    train_cyclegan = dvlatent.load("age-cyclegan")
     with torch.no_grad():
-        old, young = unpaired(people, 2.0), unpaired(people, -2.0)
+        old, young = train_cyclegan(people, 2.0), train_cyclegan(people, -2.0)
     assert old.shape == people.shape and bool(torch.isfinite(old).all())
     assert float((old - young).abs().mean()) > 0.05  # two generators, not one
-    assert "train cyclegan" in unpaired.about["command"]
+    assert "train cyclegan" in train_cyclegan.about["command"]

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from dvlatent.checkpoints.format import load_direction, save_direction
+from dvlatent.checkpoint import load_direction, save_direction
 from dvlatent.directions import Direction
+from dvlatent.editing.find import METHODS, angle_degrees, ends, find, measured_on, sample_curve, spell, tail_difference
+from dvlatent.editing.survey import Population
 from dvlatent.errors import CheckpointError, DirectionMismatch, ShapeError
-from dvlatent.latents import broadcast
-from dvlatent.methods.find import METHODS, angle_degrees, ends, find, measured_on, sample_curve, spell, tail_difference
-from dvlatent.methods.survey import Population
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal
+from dvlatent.toy.faces import ToyFaces
 from dvlatent.types import fingerprint
 
 
@@ -32,7 +31,7 @@ DICE = normal(range(6000), ToyFaces.z_dim)
 def dice_thrown_once():
     """A seed is always the same z, so each is drawn once for this file: seconds saved."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dvlatent.methods.survey.normal", lambda seeds, dim: DICE[list(seeds)])
+        patch.setattr("dvlatent.editing.survey.normal", lambda seeds, dim: DICE[list(seeds)])
         yield
 
 

@@ -5,9 +5,9 @@ import pytest
 from sklearn.covariance import OAS
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from dvlatent.editing import find_fits as fits
+from dvlatent.editing.find import ENDS, angle_degrees, ends
 from dvlatent.errors import ShapeError
-from dvlatent.methods import find_fits as fits
-from dvlatent.methods.find import ENDS, angle_degrees, ends
 
 DIM = 6
 FITS = {**ENDS, "ridge": lambda w, high: fits.ridge_regression(w, high.astype(float))}
@@ -15,11 +15,11 @@ FITS = {**ENDS, "ridge": lambda w, high: fits.ridge_regression(w, high.astype(fl
 
 def normal_faces(seed=0, faces=20_000, noise=0.0):
     """Normal latents w with a known covariance S, and a score read from w @ normal through a curve: everything is known in closed form."""
-    dice = np.random.RandomState(seed)
-    turn = np.linalg.qr(dice.randn(DIM, DIM))[0] * np.linspace(0.5, 2, DIM)
-    w = dice.randn(faces, DIM) @ turn.T + 3
-    vector = dice.randn(DIM)
-    return w, np.tanh(0.2 * (w - 3) @ vector + noise * dice.randn(faces)), vector, turn @ turn.T
+    rng = np.random.RandomState(seed)
+    turn = np.linalg.qr(rng.randn(DIM, DIM))[0] * np.linspace(0.5, 2, DIM)
+    w = rng.randn(faces, DIM) @ turn.T + 3
+    vector = rng.randn(DIM)
+    return w, np.tanh(0.2 * (w - 3) @ vector + noise * rng.randn(faces)), vector, turn @ turn.T
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -90,8 +90,8 @@ def test_mean_difference_against_a_loop():
 def test_lda_shrinks_as_scikit_learn_does():
     w = normal_faces(faces=40)[0]
     high = np.arange(40) < 20  # ends of one size: equal weights
-    spread = w - np.where(high[:, None], w[high].mean(axis=0), w[~high].mean(axis=0))
-    theirs = OAS(assume_centered=True).fit(spread)
+    std = w - np.where(high[:, None], w[high].mean(axis=0), w[~high].mean(axis=0))
+    theirs = OAS(assume_centered=True).fit(std)
     ours = fits.lda(w, high)
     assert ours.ridge == pytest.approx(theirs.shrinkage_)
     assert np.allclose(theirs.covariance_ @ ours.vector, w[high].mean(axis=0) - w[~high].mean(axis=0))
@@ -99,8 +99,8 @@ def test_lda_shrinks_as_scikit_learn_does():
 
 def test_ridge_is_scikit_learns_and_its_choice_that_of_leaving_one_out():
     w, score, _, _ = normal_faces(faces=60, noise=2.0)
-    spread = w - w.mean(axis=0)
-    unit = np.linalg.eigvalsh(spread.T @ spread).mean()
+    std = w - w.mean(axis=0)
+    unit = np.linalg.eigvalsh(std.T @ std).mean()
     ours = fits.ridge_regression(w, score, ridge=0.3)
     theirs = Ridge(alpha=0.3 * unit).fit(w, score)
     assert np.allclose(ours.vector, theirs.coef_)
@@ -128,9 +128,9 @@ def test_logistic_is_the_minimum_it_says():
 
 
 def test_ridge_is_chosen_stronger_where_faces_are_few():
-    dice = np.random.RandomState(0)
-    w = dice.randn(3000, 40)
-    high = w[:, 0] + 2 * dice.randn(3000) > 0
+    rng = np.random.RandomState(0)
+    w = rng.randn(3000, 40)
+    high = w[:, 0] + 2 * rng.randn(3000) > 0
     for fit in (fits.logistic, fits.svm):
         assert fit(w[:60], high[:60]).ridge > fit(w, high).ridge
 
@@ -140,35 +140,35 @@ def test_ridge_is_chosen_stronger_where_faces_are_few():
 
 def test_one_yes_or_no_score_is_compared_within_each_answer():
     """Overlap weights for two groups are the classic ones: the difference within each, weighted by a * b / (a + b) of its two shares."""
-    dice = np.random.RandomState(0)
-    man = dice.rand(400) < 0.5
-    high = dice.rand(400) < np.where(man, 0.8, 0.3)  # the old are mostly men
-    w = dice.randn(400, 3) + high[:, None] * [1, 0, 0] + man[:, None] * [0, 2, 0]
+    rng = np.random.RandomState(0)
+    man = rng.rand(400) < 0.5
+    high = rng.rand(400) < np.where(man, 0.8, 0.3)  # the old are mostly men
+    w = rng.randn(400, 3) + high[:, None] * [1, 0, 0] + man[:, None] * [0, 2, 0]
     weight = fits.overlap_weights(man[:, None].astype(float), high)
     shares = [(np.mean(man[high] == group), np.mean(man[~high] == group)) for group in (False, True)]
     inside = [w[high & (man == g)].mean(axis=0) - w[~high & (man == g)].mean(axis=0) for g in (False, True)]
-    expected = np.average(inside, axis=0, weights=[a * b / (a + b) for a, b in shares])
+    expected = np.ema(inside, axis=0, weights=[a * b / (a + b) for a, b in shares])
     assert np.allclose(fits.mean_difference(w, high, weight).vector, expected, atol=1e-4)
     assert abs(fits.mean_difference(w, high).vector[1]) > 0.8 and abs(expected[1]) < 0.3
 
 
 def test_means_spreads_and_correlations_agree_at_both_ends():
-    dice = np.random.RandomState(1)
-    others = dice.randn(2000, 3)
-    high = others @ [1, -0.5, 0] + others[:, 0] * others[:, 1] + dice.randn(2000) > 0
+    rng = np.random.RandomState(1)
+    others = rng.randn(2000, 3)
+    high = others @ [1, -0.5, 0] + others[:, 0] * others[:, 1] + rng.randn(2000) > 0
     others[:, 2] = np.exp(others[:, 2] + others[:, 0])  # a skewed scale must not matter
     weight = fits.overlap_weights(others, high)
     z = fits.normal_scores(others)
     for moment in (*z.T, *(z**2).T, z[:, 0] * z[:, 1], z[:, 0] * z[:, 2], z[:, 1] * z[:, 2]):
-        top, bottom = (np.average(moment[end], weights=weight[end]) for end in (high, ~high))
+        top, bottom = (np.ema(moment[end], weights=weight[end]) for end in (high, ~high))
         assert top == pytest.approx(bottom, abs=1e-4)
     assert weight[high].sum() == pytest.approx(weight[~high].sum()) == pytest.approx(1000)
 
 
 def test_the_chance_is_scikit_learns_unpenalised_one():
-    dice = np.random.RandomState(2)
-    other = dice.randn(500, 1)
-    high = other[:, 0] + 2 * dice.randn(500) > 0
+    rng = np.random.RandomState(2)
+    other = rng.randn(500, 1)
+    high = other[:, 0] + 2 * rng.randn(500) > 0
     z = fits.normal_scores(other)
     columns = np.concatenate([z, z**2], axis=1)
     model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(columns, high, sample_weight=fits.equal_ends(high))

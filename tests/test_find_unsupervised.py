@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from dvlatent.directions import Direction
+from dvlatent.editing.find import angle_degrees
+from dvlatent.editing.survey import Population
+from dvlatent.editing.unsupervised import correlations, name_by, principal_directions, sefa, style_matrices
 from dvlatent.errors import DirectionMismatch, ShapeError
-from dvlatent.latents import broadcast
-from dvlatent.methods.find import angle_degrees
-from dvlatent.methods.survey import Population
-from dvlatent.methods.unsupervised import correlations, name_by, principal_directions, sefa, style_matrices
-from dvlatent.nets.mobile_stylegan import MobileStyleGAN
-from dvlatent.nets.toy import FACTORS, ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal
+from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
+from dvlatent.toy.faces import FACTORS, ToyFaces
 from dvlatent.types import fingerprint
 
 DICE = normal(range(3000), ToyFaces.z_dim)
@@ -23,7 +22,7 @@ DICE = normal(range(3000), ToyFaces.z_dim)
 @pytest.fixture(scope="module", autouse=True)
 def dice_thrown_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dvlatent.methods.survey.normal", lambda seeds, dim: DICE[list(seeds)])
+        patch.setattr("dvlatent.editing.survey.normal", lambda seeds, dim: DICE[list(seeds)])
         yield
 
 
@@ -78,7 +77,7 @@ def test_sefa_is_the_closed_form():
     shared = torch.tensor([0.6, 0.8, 0.0])
     matrices = [torch.stack([shared, 10 * shared]), torch.stack([-shared, torch.tensor([0.0, 0.0, 5.0])])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dvlatent.methods.survey.normal", normal)
+        patch.setattr("dvlatent.editing.survey.normal", normal)
         first, second = sefa(generator, count=2, matrices=matrices, seeds=range(2000))
     assert angle_degrees(first, shared.numpy()) < 0.01 and first.layers is None
     assert angle_degrees(second, np.array([0, 0, 1.0])) < 0.01

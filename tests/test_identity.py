@@ -10,7 +10,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from dvlatent import images, load
-from dvlatent.checkpoints.store import asset_path
+from dvlatent.assets import asset_path
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.faces.identity import SAME_PERSON_BELOW, Identity, chip, read_dat
 from dvlatent.types import Predictor

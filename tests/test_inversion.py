@@ -9,11 +9,10 @@ import torch
 
 from dvlatent.errors import CheckpointError, DirectionMismatch
 from dvlatent.faces.align import Alignment
-from dvlatent.latents import broadcast
-from dvlatent.methods.inversion import Inversion
-from dvlatent.methods.invert import InvertConfig, invert
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.inversion.inversion import Inversion
+from dvlatent.inversion.invert import InvertConfig, invert
+from dvlatent.latents import broadcast, normal
+from dvlatent.toy.faces import ToyFaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,14 +9,13 @@ import torch
 from torch.testing import assert_close
 
 from dvlatent.errors import ShapeError, TrainingDiverged
-from dvlatent.latents import broadcast, truncate
-from dvlatent.methods.invert import InvertConfig, invert
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.inversion.invert import InvertConfig, invert
+from dvlatent.latents import broadcast, normal, truncate
+from dvlatent.toy.faces import ToyFaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUICK = InvertConfig(steps=12, rate=0.2)
+QUICK = InvertConfig(steps=12, lr=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +34,8 @@ def last(steps):
 def test_a_known_face_is_found_again(toy):
     ws = some_ws(toy, [3])
     photo = toy.synthesis(ws)
-    for optimiser, steps, error in (("quasi-newton", 60, 1e-4), ("adam", 150, 1e-3)):
-        step = last(invert(toy, photo, InvertConfig(steps=steps, space="w", centre=0, noise=0, optimiser=optimiser)))
+    for optimizer, steps, error in (("quasi-newton", 60, 1e-4), ("adam", 150, 1e-3)):
+        step = last(invert(toy, photo, InvertConfig(steps=steps, space="w", centre=0, noise=0, optimizer=optimizer)))
         away = (toy.factors(step.ws) - toy.factors(ws)).abs()
         assert float((step.image - photo).square().mean()) < error
         assert float(away.median()) < 0.1  # steps of the population
@@ -97,13 +96,13 @@ def test_each_part_of_the_loss_can_be_left_out(toy):
 
 def test_a_stronger_pull_keeps_the_layers_together(toy):
     photo = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1  # no face: W+ runs away
-    loose, tight = (last(invert(toy, photo, InvertConfig(steps=30, together=pull))).parts["together"] for pull in (0.0, 1.0))
+    loose, tight = (last(invert(toy, photo, InvertConfig(steps=30, combine=pull))).parts["together"] for pull in (0.0, 1.0))
     assert tight < loose / 4
 
 
 def test_in_seconds_the_whole_schedule_is_run(toy, monkeypatch):
     ticks = iter(range(1000))
-    monkeypatch.setattr("dvlatent.methods.invert.time.monotonic", lambda: 0.1 * next(ticks))
+    monkeypatch.setattr("dvlatent.inversion.invert.time.monotonic", lambda: 0.1 * next(ticks))
     steps = list(invert(toy, toy.synthesis(some_ws(toy)), InvertConfig(seconds=0.75)))
     assert [round(step.progress * 0.75, 3) for step in steps] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75]
 

@@ -4,29 +4,27 @@ import io
 import json
 from pathlib import Path
 
+import judge as training
 import numpy as np
 import pytest
 import scipy.fft
 import torch
+from judge import JudgeConfig, LabelPool, disturb, glasses_labels, label_pool, small, train_judge
+from judge_report import judge_report, read_pool
 from PIL import Image
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from dvlatent import images, load
-from dvlatent.checkpoints import format
-from dvlatent.checkpoints.registry import WEIGHTS
-from dvlatent.cli import main
+from dvlatent import checkpoint, images, load
+from dvlatent.checkpoint import WEIGHTS
+from dvlatent.cli.main import main
 from dvlatent.errors import CheckpointError, ShapeError
-from dvlatent.latents import broadcast
-from dvlatent.methods import judge as training
-from dvlatent.methods.judge import JudgeConfig, LabelPool, disturb, glasses_labels, label_pool, small, train_judge
-from dvlatent.methods.judge_report import judge_report, read_pool
-from dvlatent.nets.judge import Judge
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.faces.judge import Judge
+from dvlatent.latents import broadcast, normal
+from dvlatent.toy.faces import ToyFaces
 from dvlatent.types import Predictor
 
-TINY = JudgeConfig(faces=120, steps=120, batch=24, width=4, rate=6e-3, bfloat16=False, first_seed=0)
+TINY = JudgeConfig(faces=120, steps=120, batch=24, width=4, lr=6e-3, bf16=False, first_seed=0)
 RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
 
 
@@ -75,8 +73,8 @@ def test_is_a_predictor_that_stays_in_range(judge):
 
 
 def test_each_face_is_scored_alone(judge, kept):
-    together = judge(kept[:4])
-    assert_close(together, torch.cat([judge(face) for face in kept[:4].split(1)]), atol=1e-3, rtol=1e-4)
+    combine = judge(kept[:4])
+    assert_close(combine, torch.cat([judge(face) for face in kept[:4].split(1)]), atol=1e-3, rtol=1e-4)
     assert judge(kept[:0]).shape == (0, 4)
 
 
@@ -119,9 +117,9 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(drawn, tmp_path):
     *_, whole = train_judge(pool, glasses, config)
     for step in train_judge(pool, glasses, config):
         if step.index == 2:
-            format.save(tmp_path / "kept.safetensors", step.state(), {"kind": "test"})
+            checkpoint.save(tmp_path / "kept.safetensors", step.state(), {"kind": "test"})
             break
-    state, _ = format.load(tmp_path / "kept.safetensors", "test")
+    state, _ = checkpoint.load(tmp_path / "kept.safetensors", "test")
     rest = [(step.index, step.state()) for step in train_judge(pool, glasses, config, state)]
     assert [index for index, _ in rest] == [3, 4, 5]
     assert all(torch.equal(tensor, rest[-1][1][name]) for name, tensor in whole.state().items())
@@ -189,8 +187,8 @@ def test_rare_ages_come_more_often():
 
 
 def test_the_report_knows_a_perfect_judge_and_a_shifted_one():
-    dice = np.random.RandomState(0)
-    labels = np.stack([dice.uniform(0, 80, 200), dice.rand(200), dice.randn(200)], axis=1)
+    rng = np.random.RandomState(0)
+    labels = np.stack([rng.uniform(0, 80, 200), rng.rand(200), rng.randn(200)], axis=1)
     labels[:20, 2] = np.nan
     glasses = {1000 + face: bool(face % 5 == 0) for face in range(100)}
     says = np.concatenate([np.nan_to_num(labels), [[float(face % 5 == 0)] for face in range(200)]], axis=1)
@@ -224,7 +222,7 @@ def test_the_shipped_judge_agrees_with_the_original_package(judge, kept):
 
 def test_the_file_says_what_the_judge_is_worth():
     path = WEIGHTS / "judge.safetensors"
-    _, description = format.load(path, "judge")
+    _, description = checkpoint.load(path, "judge")
     assert path.stat().st_size < 4_000_000 and tuple(description["names"]) == Judge.names
     scores = description["scores"]["previews at psi 1"]
     assert scores["faces"] == 1000 and scores["age"]["mae"] < 6
@@ -235,11 +233,11 @@ def test_the_file_says_what_the_judge_is_worth():
 
 
 def test_the_command_writes_a_judge_that_loads(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("dvlatent.methods.judge_report.ship_judge.__defaults__", ((2, 1),))  # measured on two previews and one full render
+    monkeypatch.setattr("judge_report.ship_judge.__defaults__", ((2, 1),))  # measured on two previews and one full render
     out = tmp_path / "judge.safetensors"
     command = ["train", "judge", "--out", str(out), "--faces", "3", "--steps", "2", "--pool", str(tmp_path / "pool")]
     assert main(command) == 0
-    tensors, description = format.load(out, "judge")
+    tensors, description = checkpoint.load(out, "judge")
     Judge(description["width"]).load_state_dict(tensors)
     assert description["scores"]["full renders at psi 0.7"]["faces"] == 1
     before = out.read_bytes()

@@ -20,7 +20,7 @@ LESSON = ROOT / "notebooks" / "00_start_here.ipynb"
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 SMALL = """\
 import torch
-from dvlatent.widgets import morph
+from dvlatent.lessons import morph
 
 class Hue:  # a face of one colour: enough to see that it changes
     z_dim = w_dim = num_layers = 3

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dvlatent.faces.combine import CombinedPredictor
 from PIL import Image
 from torch.testing import assert_close
 
 from dvlatent import images, load
-from dvlatent.checkpoints.store import asset_path
+from dvlatent.assets import asset_path
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.faces import landmarks as module
 from dvlatent.faces.landmarks import Landmarks, aspect, geometry, pose
-from dvlatent.faces.together import Together
 from dvlatent.types import Predictor
 
 RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
@@ -144,13 +144,13 @@ class Constant:
 
 
 def test_together_reads_all():
-    both = Together(Constant(age=30.0, male=0.1), Constant(smile=0.5))
+    both = CombinedPredictor(Constant(age=30.0, male=0.1), Constant(smile=0.5))
     assert isinstance(both, Predictor) and both.names == ("age", "male", "smile")
     assert_close(both(torch.zeros(2, 3, 8, 8)), torch.tensor([[30.0, 0.1, 0.5]] * 2))
 
 
 def test_together_refuses_two_columns_of_one_name():
     with pytest.raises(ShapeError, match="age"):
-        Together(Constant(age=1.0), Constant(smile=0.0, age=2.0))
+        CombinedPredictor(Constant(age=1.0), Constant(smile=0.0, age=2.0))
     with pytest.raises(ShapeError, match="none"):
-        Together()
+        CombinedPredictor()

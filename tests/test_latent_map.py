@@ -16,15 +16,15 @@ from test_lab import browser, lab, opened  # noqa: F401  (fixtures)
 from torch import nn
 from torch.testing import assert_close
 
+from dvlatent.autoencoder.model import perceptron
 from dvlatent.errors import ShapeError
-from dvlatent.nets.autoencoder import perceptron
-from dvlatent.widgets.latent_map import latent_map, pack, still
+from dvlatent.lessons.latent_map import latent_map, pack, still
 
 PLANE, PICTURE = ".dvmap-plane", "canvas.dvmap-picture"
 NOTEBOOK = """\
 import torch
-from dvlatent.nets.autoencoder import perceptron
-from dvlatent.widgets import latent_map
+from dvlatent.autoencoder.model import perceptron
+from dvlatent.lessons import latent_map
 torch.manual_seed(0)
 map_ = latent_map(perceptron(2, 16, 64), torch.randn(40, 2), torch.rand(40, 1, 8, 8), torch.arange(40) % 10, title="A small map")
 map_"""

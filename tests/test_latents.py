@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast, layer_range, lerp, mean, mix, slerp, truncate, walk
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, layer_range, lerp, mean, mix, normal, slerp, truncate, walk
 
 pytestmark = pytest.mark.shapes
 seeds = st.integers(0, 999)

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from dvlatent.errors import AssetMissing
-from dvlatent.latents import broadcast
-from dvlatent.methods.invert import InvertConfig, invert
-from dvlatent.nets.lpips import Lpips
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.faces.lpips import Lpips
+from dvlatent.inversion.invert import InvertConfig, invert
+from dvlatent.latents import broadcast, normal
+from dvlatent.toy.faces import ToyFaces
 
 
 class Stand(nn.Module):
@@ -38,5 +37,5 @@ def test_invert_can_look_through_it(monkeypatch):
     distance, toy = Lpips(size_px=64), ToyFaces(resolution=128)
     photo = toy.synthesis(broadcast(toy.mapping(normal([1, 2], 32)), 3))
     assert distance(photo, photo).tolist() == [0, 0] and distance(photo, photo.flip(0)).min() > 0
-    steps = list(invert(toy, photo[:1], InvertConfig(steps=15, rate=0.2, pixels=0), distance=distance))
+    steps = list(invert(toy, photo[:1], InvertConfig(steps=15, lr=0.2, pixels=0), distance=distance))
     assert steps[-1].parts["perceptual"] < steps[0].parts["perceptual"]

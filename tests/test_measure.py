@@ -11,10 +11,10 @@ from sklearn.linear_model import Ridge
 from torch.testing import assert_close
 
 from dvlatent.errors import ShapeError
-from dvlatent.latents import lerp, slerp
-from dvlatent.methods import measure
-from dvlatent.methods.measure import PathConfig, bootstrap, conditional_entropy, fit_plane, path_lengths, separability, surest, trimmed_mean
-from dvlatent.rng import normal
+from dvlatent.latents import lerp, normal, slerp
+from dvlatent.metrics import latent as measure
+from dvlatent.metrics.latent import PathConfig, conditional_entropy, fit_plane, path_lengths, separability, surest, trimmed_mean
+from dvlatent.stats import bootstrap
 
 
 class Linear:
@@ -40,9 +40,9 @@ def squared(a, b):
 
 def planted(faces=400, numbers=20, gap=3.0, seed=0):
     """Two clouds, `gap` standard deviations apart: the best cut is right with probability Phi(gap / 2)."""
-    dice = np.random.RandomState(seed)
-    label = dice.rand(faces) < 0.5
-    return dice.randn(faces, numbers) + gap * np.where(label, 0.5, -0.5)[:, None] * np.eye(numbers)[0], label
+    rng = np.random.RandomState(seed)
+    label = rng.rand(faces) < 0.5
+    return rng.randn(faces, numbers) + gap * np.where(label, 0.5, -0.5)[:, None] * np.eye(numbers)[0], label
 
 
 @pytest.mark.parametrize("stretch", [1.0, 0.25])
@@ -152,8 +152,8 @@ def test_separability_finds_the_accuracy_that_was_planted():
 
 
 def test_noise_is_not_separable_even_where_it_can_be_fitted_perfectly():
-    dice = np.random.RandomState(0)
-    found = separability(dice.randn(200, 512), dice.rand(200) < 0.5, ridges=(1e-3,))
+    rng = np.random.RandomState(0)
+    found = separability(rng.randn(200, 512), rng.rand(200) < 0.5, ridges=(1e-3,))
     assert found.fitted == 1.0, "with more numbers than faces every label can be fitted"
     assert found.accuracy.value == pytest.approx(0.5, abs=0.12)
     assert found.entropy.value > 0.9
@@ -193,7 +193,7 @@ def test_labels_that_cannot_be_cut_are_refused_in_words(labels):
 
 @pytest.fixture(scope="module")
 def toy():
-    from dvlatent.nets.toy import ToyFaces
+    from dvlatent.toy.faces import ToyFaces
 
     return ToyFaces()
 

@@ -6,10 +6,10 @@ import torch
 from pairs_toy import Looks, who
 from torch.testing import assert_close
 
+from dvlatent.editing.effects import Effects, effects
 from dvlatent.errors import ShapeError
-from dvlatent.methods.effects import Effects, effects
-from dvlatent.methods.measure_filter import TEACHER, Count, rises, seconds_a_photo, side_by_side
-from dvlatent.nets.toy import ToyFaces
+from dvlatent.metrics.filters import TEACHER, Count, rises, seconds_a_photo, side_by_side
+from dvlatent.toy.faces import ToyFaces
 
 AMOUNTS = (-2.0, -1.0, 1.0, 2.0)
 

@@ -9,10 +9,9 @@ from torch.testing import assert_close
 from dvlatent import images
 from dvlatent.directions import Direction
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast
-from dvlatent.methods.measure_inversion import away_from_truth, describe, edited, editing_consistency, likeness
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal
+from dvlatent.metrics.inversion import away_from_truth, describe, edited, editing_consistency, likeness
+from dvlatent.toy.faces import ToyFaces
 
 toy = ToyFaces(resolution=32)
 ws = broadcast(toy.mapping(normal(range(3), 32)), 3)

@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from dvlatent import broadcast, load, normal, truncate
-from dvlatent.checkpoints.openvino_ir import read_constants
-from dvlatent.checkpoints.store import asset_path
+from dvlatent.assets import asset_path
 from dvlatent.errors import ShapeError
-from dvlatent.nets import mobile_stylegan
-from dvlatent.nets.mobile_stylegan import Block, ToImage, haar, inverse_haar
+from dvlatent.stylegan import mobile_stylegan
+from dvlatent.stylegan.mobile_stylegan import Block, ToImage, haar, inverse_haar
+from dvlatent.stylegan.openvino_ir import read_constants
 
 RECORDED = np.load(Path(__file__).parent / "data" / "mobile_stylegan_openvino.npz", allow_pickle=False)
 

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from dvlatent.checkpoints.openvino_ir import read_constants, read_mobile_stylegan
-from dvlatent.checkpoints.store import asset_path
+from dvlatent.assets import asset_path
 from dvlatent.errors import CheckpointError
+from dvlatent.stylegan.openvino_ir import read_constants, read_mobile_stylegan
 
 
 @pytest.fixture

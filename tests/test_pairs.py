@@ -15,16 +15,15 @@ import torch
 from pairs_toy import CONFIG, RULES, Looks, parts
 from torch.testing import assert_close
 
-from dvlatent import cli, images
-from dvlatent.checkpoints import registry
+from dvlatent import images, zoo
+from dvlatent.cli import main as cli
+from dvlatent.cli.filters import edit_and_range
+from dvlatent.distillation import pairing
+from dvlatent.distillation.pairing import KEPT, PairsConfig, Rules, candidates, judge_pairs
+from dvlatent.distillation.pairs import SIDES, Pairs, write
 from dvlatent.errors import CheckpointError, DirectionMismatch, ShapeError
-from dvlatent.filter_commands import edit_and_range
-from dvlatent.latents import broadcast, truncate
-from dvlatent.methods import pairing
-from dvlatent.methods.pairing import KEPT, PairsConfig, Rules, candidates, judge_pairs
-from dvlatent.methods.pairs import SIDES, Pairs, write
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal, truncate
+from dvlatent.toy.faces import ToyFaces
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = Path(__file__).with_name("pairs_toy.py")
@@ -304,12 +303,12 @@ def small_house(monkeypatch):
     direction = replace(toy.truth["background"], name="age")
     things = {"faces": toy, "age-direction": direction, "attributes": look, "landmarks": Greens(), "identity": identity}
     for name, thing in things.items():
-        monkeypatch.setitem(registry.LOADERS, name, lambda thing=thing: thing)
+        monkeypatch.setitem(zoo.LOADERS, name, lambda thing=thing: thing)
     monkeypatch.setitem(pairing.RULES, "age", replace(RULES, within={}))
 
 
 def test_the_command_makes_pairs_and_goes_on(small_house, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("dvlatent.methods.pairs.BLOCK", 16)
+    monkeypatch.setattr("dvlatent.distillation.pairs.BLOCK", 16)
     command = ["pairs", "--edit", "age:-2..+2", "--out", str(tmp_path / "p"), "--first", "7"]
     assert cli.main([*command, "--count", "3"]) == 0
     told = capsys.readouterr().out
@@ -323,7 +322,7 @@ def test_the_command_makes_pairs_and_goes_on(small_house, tmp_path, capsys, monk
 
 
 def test_the_command_shows_which_layers_carry_the_edit(small_house, capsys, monkeypatch):
-    monkeypatch.setattr("dvlatent.methods.pairing.READS", {"blue": "attributes"})
+    monkeypatch.setattr("dvlatent.distillation.pairing.READS", {"blue": "attributes"})
     assert cli.main(["pairs", "--edit", "age:2", "--sweep", "3"]) == 0
     told = capsys.readouterr().out
     assert "fine     100% of the change of blue" in told and "coarse     0%" in told and "move layers 2 to 2" in told

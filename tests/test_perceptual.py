@@ -12,9 +12,9 @@ from PIL import Image
 from torch.testing import assert_close
 
 from dvlatent import images, load
-from dvlatent.checkpoints.store import asset_path
+from dvlatent.assets import asset_path
 from dvlatent.errors import AssetBroken, ShapeError
-from dvlatent.nets.perceptual import Distance, _unit
+from dvlatent.faces.perceptual import Distance, _unit
 
 DATA = Path(__file__).parent / "data"
 sys.path.insert(0, str(DATA))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from dvlatent.distillation.cyclegan import CycleGAN
+from dvlatent.distillation.pix2pixhd import GlobalGenerator, LocalEnhancer, MultiscaleDiscriminator, PlainConv, Student
 from dvlatent.errors import ShapeError
-from dvlatent.nets.cyclegan import CycleGAN
-from dvlatent.nets.pix2pixhd import Critics, GlobalGenerator, LocalEnhancer, PlainConv, Student
 
 
 def count(net):
@@ -29,10 +29,10 @@ def noise(*shape, seed=0):
 def test_sizes_are_the_published_ones():
     with torch.device("meta"):
         assert count(GlobalGenerator()) == 182_443_267  # printed by the authors' code
-        assert count(Critics()) == 5_535_618
+        assert count(MultiscaleDiscriminator()) == 5_535_618
         assert count(LocalEnhancer()) == 182_443_267 - (64 * 3 * 49 + 3) + count_of_enhancer()
         assert count(GlobalGenerator(downs=2)) == 11_378_179  # CycleGAN's: "11.378 M" in its log
-        assert count(Critics(channels=3, scales=1)) == 2_764_737  # "2.765 M"
+        assert count(MultiscaleDiscriminator(channels=3, scales=1)) == 2_764_737  # "2.765 M"
         assert count(CycleGAN()) == 2 * (11_378_179 + 2_764_737)
 
 
@@ -52,10 +52,10 @@ def test_published_generators_keep_the_size_and_the_range():
 
 
 def test_critics_see_the_picture_at_both_scales():
-    seen = Critics(7, width=4)(noise(2, 7, 64, 64))
+    seen = MultiscaleDiscriminator(7, width=4)(noise(2, 7, 64, 64))
     assert [len(layers) for layers in seen] == [5, 5]
     assert [layers[-1].shape for layers in seen] == [(2, 1, 11, 11), (2, 1, 7, 7)]  # as the authors' padding of 2 gives
-    assert CycleGAN(4, 1, 4).critic_a(noise(1, 3, 256, 256))[-1].shape == (1, 1, 30, 30)  # Isola et al.: 30 x 30 patches
+    assert CycleGAN(4, 1, 4).discriminator_a(noise(1, 3, 256, 256))[-1].shape == (1, 1, 30, 30)  # Isola et al.: 30 x 30 patches
 
 
 def test_strength_zero_gives_the_photo_back_bit_for_bit():
@@ -84,9 +84,9 @@ def test_padding_changes_only_what_is_near_it():
 def test_each_picture_has_its_own_strength_and_no_other_picture_matters():
     """Nothing is averaged over a batch, so a filter answers alike alone and in company."""
     student, image = learned(), noise(3, 3, 32, 32)
-    together = student(image, torch.tensor([-2.0, 0.5, 2.0]))
+    combine = student(image, torch.tensor([-2.0, 0.5, 2.0]))
     for at, strength in enumerate((-2.0, 0.5, 2.0)):
-        assert torch.allclose(together[at : at + 1], student(image[at : at + 1], torch.tensor([strength])), atol=1e-4)
+        assert torch.allclose(combine[at : at + 1], student(image[at : at + 1], torch.tensor([strength])), atol=1e-4)
 
 
 def test_no_layer_measures_its_activations():

@@ -14,9 +14,9 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from PIL import Image as Pillow
 
-from dvlatent import plot
 from dvlatent.errors import ShapeError
 from dvlatent.images import resize, to_uint8
+from dvlatent.lessons import plot
 
 
 def noise(count, size, seed=0):

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from preview import PreviewConfig, preview_scores, render_pool, train_preview, training_ws
 
-from dvlatent import broadcast, load, normal, truncate
-from dvlatent.checkpoints import format
-from dvlatent.checkpoints.registry import WEIGHTS
-from dvlatent.cli import main
+from dvlatent import broadcast, checkpoint, load, normal, truncate
+from dvlatent.checkpoint import WEIGHTS
+from dvlatent.cli.main import main
 from dvlatent.errors import CheckpointError, ShapeError
-from dvlatent.methods.preview import PreviewConfig, preview_scores, render_pool, train_preview, training_ws
-from dvlatent.nets.mobile_stylegan import MobileStyleGAN
+from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,7 @@ def faces():
 def test_the_shipped_head_is_close_to_the_full_picture(faces):
     """A few of the 200 faces of `make bench`; MODELS.md has the whole measurement."""
     scores = preview_scores(faces, load("attributes"), faces=8, psi=0.7)
-    _, shipped = format.load(WEIGHTS / "faces-preview.safetensors", "preview head")
+    _, shipped = checkpoint.load(WEIGHTS / "faces-preview.safetensors", "preview head")
     assert abs(scores["psnr_db"] - shipped["scores"]["psnr_db"]) < 2
     assert scores["median_change_age"] < 4
 
@@ -83,10 +82,10 @@ def test_training_learns_and_resumes(faces, tmp_path):
 
 
 def test_the_command_writes_a_head_that_loads(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("dvlatent.methods.ship.ship_preview.__defaults__", (1,))  # measured on one face
+    monkeypatch.setattr("ship.ship_preview.__defaults__", (1,))  # measured on one face
     out = tmp_path / "head.safetensors"
     assert main(["train", "preview", "--out", str(out), "--faces", "2", "--steps", "2", "--pool", str(tmp_path / "pool")]) == 0
-    tensors, description = format.load(out, "preview head")
+    tensors, description = checkpoint.load(out, "preview head")
     assert description["steps_done"] == 2 and description["scores"]["faces"] == 1 and "dvlatent train preview" in description["command"]
     assert tensors["first.weight"].shape == (description["width"], 256, 1, 1)
 
@@ -94,8 +93,8 @@ def test_the_command_writes_a_head_that_loads(tmp_path, monkeypatch, capsys):
 def test_w_mean_again_by_its_command(faces, tmp_path):
     out = tmp_path / "mean.safetensors"
     assert main(["train", "w-mean", "--out", str(out), "--faces", "2000"]) == 0
-    mean, description = format.load(out, "mean w")
+    mean, description = checkpoint.load(out, "mean w")
     expected = faces.mapping(normal(range(2000), 512)).mean(0)
     assert (mean["w_mean"] - expected).abs().max() < 1e-5
-    _, shipped = format.load(WEIGHTS / "faces-w-mean.safetensors", "mean w")
+    _, shipped = checkpoint.load(WEIGHTS / "faces-w-mean.safetensors", "mean w")
     assert description["mapping_sha256"] == shipped["mapping_sha256"]

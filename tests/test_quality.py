@@ -8,8 +8,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch.testing import assert_close
 
 from dvlatent.errors import ShapeError
-from dvlatent.methods import quality
-from dvlatent.methods.quality import frechet, gaussian_frechet, kid, knn_accuracy, neighbours, precision_recall
+from dvlatent.metrics import features as quality
+from dvlatent.metrics.features import frechet, gaussian_frechet, kid, knn_accuracy, neighbours, precision_recall
 
 
 def cloud(samples=400, numbers=5, seed=0, shift=0.0, scale=1.0):
@@ -33,8 +33,8 @@ def test_gaussians_whose_axes_agree_have_a_closed_form(gap, a, b):
 
 @pytest.mark.parametrize("numbers", [1, 2, 24])
 def test_gaussians_in_general_agree_with_the_matrix_root_of_scipy(numbers):
-    dice = np.random.RandomState(3)
-    m, n, a, b = dice.randn(numbers), dice.randn(numbers), covariance(numbers, 1), covariance(numbers, 2)
+    rng = np.random.RandomState(3)
+    m, n, a, b = rng.randn(numbers), rng.randn(numbers), covariance(numbers, 1), covariance(numbers, 2)
     expected = np.square(m - n).sum() + np.trace(a + b - 2 * np.real(sqrtm(a @ b)))
     assert gaussian_frechet(m, a, n, b) == pytest.approx(expected, rel=1e-9)
 
@@ -87,8 +87,8 @@ def test_kid_is_unbiased_whatever_the_number_of_samples():
     m1, m2, m3 = shift, 1 + shift**2, shift**3 + 3 * shift
     truth = (1 + 3 * 1) + (1 + 3 * m1**2 + 3 * m2**2 + m3**2) - 2 * (1 + 3 * m2)
     for n, rounds in ((10, 4000), (200, 200)):
-        dice = np.random.RandomState(0)
-        values = [quality._mmd(dice.randn(n, 1), shift + dice.randn(n, 1)) for _ in range(rounds)]
+        rng = np.random.RandomState(0)
+        values = [quality._mmd(rng.randn(n, 1), shift + rng.randn(n, 1)) for _ in range(rounds)]
         assert abs(np.mean(values) - truth) < 4 * np.std(values) / rounds**0.5
 
 
@@ -135,8 +135,8 @@ def test_precision_agrees_with_a_peer(monkeypatch):
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_knn_accuracy_agrees_with_a_peer(k, monkeypatch):
     monkeypatch.setattr(quality, "CELLS", 5000)
-    dice = np.random.RandomState(0)
-    y, truth = dice.randint(0, 4, 500), dice.randint(0, 4, 300)
+    rng = np.random.RandomState(0)
+    y, truth = rng.randint(0, 4, 500), rng.randint(0, 4, 300)
     x, test = cloud(500, 2) + y[:, None], cloud(300, 2, seed=1) + truth[:, None]
     peer = KNeighborsClassifier(k).fit(x, y)
     assert knn_accuracy(x, y, test, truth, k).value == peer.score(test, truth)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvlatent.errors import DvlatentError, ShapeError
-from dvlatent.rng import normal
+from dvlatent.latents import normal
 
 pytestmark = pytest.mark.shapes
 seeds = st.integers(0, 2**32 - 1)

@@ -8,21 +8,20 @@ import torch
 from torch.testing import assert_close
 
 import dvlatent
-from dvlatent.checkpoints import format
-from dvlatent.checkpoints.store import asset_path
-from dvlatent.cli import main
+from dvlatent import checkpoint
+from dvlatent.assets import asset_path
+from dvlatent.cli.main import main
 from dvlatent.directions import Edit
+from dvlatent.editing.effects import effects_of
+from dvlatent.editing.optimize_edit import OptimizeEditConfig, optimize_edit
 from dvlatent.errors import AssetBroken, CheckpointError, DirectionMismatch, ShapeError, TrainingDiverged
 from dvlatent.faces.onnx_graph import OnnxGraph
-from dvlatent.latents import broadcast
-from dvlatent.methods.effects import effects_of
-from dvlatent.methods.seek import SeekConfig, seek
-from dvlatent.methods.survey import w_of
-from dvlatent.nets.toy import ToyFaces
+from dvlatent.latents import broadcast, w_of
+from dvlatent.toy.faces import ToyFaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORKS = {"age-v1": 64, "gender-v1": 32}
-QUICK = SeekConfig(steps=12, batch=2, goal=6.0, soft=1.0, within=(0.0, 100.0), psi=1.0, rate=0.1)
+QUICK = OptimizeEditConfig(steps=12, batch=2, goal=6.0, soft=1.0, within=(0.0, 100.0), psi=1.0, lr=0.1)
 
 
 class Reader:
@@ -82,12 +81,12 @@ def test_attributes_with_gradients_are_attributes():
 
 def test_it_reaches_the_goal_on_faces_it_never_saw(toy):
     start = replace(toy.truth["age"], layers=(1, 2))
-    step = last(seek(toy, start, Reader(), person, QUICK, amount=0.5))
+    step = last(optimize_edit(toy, start, Reader(), person, QUICK, amount=0.5))
     ws = broadcast(w_of(toy, range(50), 1.0), toy.num_layers)
     moved = step.edit(ws)
     assert torch.equal(moved[:, 0], ws[:, 0]) and not torch.equal(moved[:, 1], moved[:, 2])
     gained = [float((Reader()(toy.synthesis(some)) - Reader()(toy.synthesis(ws)))[:, 0].mean()) for some in (moved, (0.5 * start)(ws))]
-    across = last(seek(toy, start, Reader(), person, replace(QUICK, steps=2), without=[toy.truth["smile"], toy.truth["pose"]])).edit
+    across = last(optimize_edit(toy, start, Reader(), person, replace(QUICK, steps=2), without=[toy.truth["smile"], toy.truth["pose"]])).edit
     for name in ("smile", "pose"):
         assert_close(toy.truth[name].coordinate(across(ws)), toy.truth[name].coordinate(ws), atol=1e-4, rtol=1e-4)
     assert gained[0] > 2 * abs(gained[1]) and gained[0] > QUICK.goal / 2
@@ -95,14 +94,14 @@ def test_it_reaches_the_goal_on_faces_it_never_saw(toy):
 
 def test_what_should_stay_stays_better_when_it_counts(toy):
     free, held = (replace(QUICK, apart=apart, far=0.05, stay={}) for apart in (0.0, 200.0))
-    apart = [last(seek(toy, toy.truth["age"], Reader(), person, one, amount=0.5)).apart for one in (free, held)]
+    apart = [last(optimize_edit(toy, toy.truth["age"], Reader(), person, one, amount=0.5)).apart for one in (free, held)]
     assert apart[1] < 0.8 * apart[0]
 
 
 def test_twice_is_the_same(toy):
-    one = last(seek(toy, toy.truth["age"], Reader(), person, replace(QUICK, steps=2)))
+    one = last(optimize_edit(toy, toy.truth["age"], Reader(), person, replace(QUICK, steps=2)))
     with torch.no_grad():  # as in a lesson
-        two = last(seek(toy, toy.truth["age"], Reader(), person, replace(QUICK, steps=2)))
+        two = last(optimize_edit(toy, toy.truth["age"], Reader(), person, replace(QUICK, steps=2)))
     vectors = [torch.stack([part.vector for _, part in step.edit.terms]) for step in (one, two)]
     assert one.loss == two.loss and torch.equal(*vectors)
 
@@ -110,23 +109,23 @@ def test_twice_is_the_same(toy):
 def test_bad_questions_are_refused(toy):
     for wrong in ({"steps": 0}, {"batch": 0}, {"rate": 0.0}, {"colours": -1.0}, {"within": (3.0, 3.0)}):
         with pytest.raises(ShapeError, match="a search needs"):
-            SeekConfig(**wrong)
+            OptimizeEditConfig(**wrong)
     with pytest.raises(ShapeError, match="not smile"):
-        next(seek(toy, toy.truth["smile"], Reader(), person, QUICK))
+        next(optimize_edit(toy, toy.truth["smile"], Reader(), person, QUICK))
     with pytest.raises(DirectionMismatch):
-        next(seek(toy, ToyFaces(resolution=8).truth["age"], Reader(), person, QUICK))
+        next(optimize_edit(toy, ToyFaces(resolution=8).truth["age"], Reader(), person, QUICK))
     with pytest.raises(TrainingDiverged, match="rate"):
-        last(seek(toy, toy.truth["age"], Reader(), lambda image: image.flatten(1) * torch.nan, QUICK))
+        last(optimize_edit(toy, toy.truth["age"], Reader(), lambda image: image.flatten(1) * torch.nan, QUICK))
 
 
 def test_an_edit_outlives_a_file(toy, tmp_path):
     edit, ws = 2 * toy.truth["age"] - 0.5 * replace(toy.truth["smile"], layers=(1,)), broadcast(w_of(toy, [1, 2], 1.0), toy.num_layers)
-    format.save_edit(edit, tmp_path / "both.safetensors", licence="ours")
+    checkpoint.save_edit(edit, tmp_path / "both.safetensors", licence="ours")
     again = dvlatent.load(tmp_path / "both.safetensors")
     assert isinstance(again, Edit) and torch.equal(again(ws), edit(ws))
     with pytest.raises(CheckpointError, match="without a term"):
-        format.save_edit(Edit(()), tmp_path / "none.safetensors")
-    format.save(tmp_path / "half.safetensors", {"vectors": torch.eye(3)}, {"kind": "edit", "terms": [{"amount": 1}]})
+        checkpoint.save_edit(Edit(()), tmp_path / "none.safetensors")
+    checkpoint.save(tmp_path / "half.safetensors", {"vectors": torch.eye(3)}, {"kind": "edit", "terms": [{"amount": 1}]})
     with pytest.raises(CheckpointError, match="no whole edit"):
         dvlatent.load(tmp_path / "half.safetensors")
 

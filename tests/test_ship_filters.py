@@ -14,11 +14,12 @@ from pairs_toy import CONFIG, RULES, parts
 from safetensors import safe_open
 
 import dvlatent
-from dvlatent import cli
+from dvlatent.cli import main as cli
+from dvlatent.distillation import ship_filters
+from dvlatent.distillation import train as distill
+from dvlatent.distillation.pairs import Pairs, write
 from dvlatent.errors import ShapeError
-from dvlatent.methods import distill, ship_filters
-from dvlatent.methods.pairs import Pairs, write
-from dvlatent.methods.running import progress
+from dvlatent.training import progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,7 +99,7 @@ def test_a_filter_may_begin_where_another_ended(folder, tmp_path):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     ship_filters.ship_filter(folder, first, held=2, steps=2, batch=2, seed=3)
     amplify = dvlatent.load(first).about["amplified"]
-    ship_filters.ship_filter(folder, second, held=2, steps=1, batch=2, rate=1e-9, start=first, amplify=amplify)
+    ship_filters.ship_filter(folder, second, held=2, steps=1, batch=2, lr=1e-9, start=first, amplify=amplify)
     mine, its = (dvlatent.load(path) for path in (first, second))
     face = torch.rand(1, 3, 32, 32) * 2 - 1
     assert torch.allclose(mine(face, 2.0), its(face, 2.0), atol=2e-3)

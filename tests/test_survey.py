@@ -8,13 +8,12 @@ import torch
 from torch.testing import assert_close
 
 import dvlatent
-from dvlatent.checkpoints import format
+from dvlatent import checkpoint
+from dvlatent.editing import survey
+from dvlatent.editing.survey import Population, collect, resumable
 from dvlatent.errors import CheckpointError, ShapeError
-from dvlatent.latents import broadcast, truncate
-from dvlatent.methods import survey
-from dvlatent.methods.survey import Population, collect, resumable
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, normal, truncate
+from dvlatent.toy.faces import ToyFaces
 from dvlatent.types import fingerprint
 
 SEEDS = [3, 5, 8, 0, 21]
@@ -123,7 +122,7 @@ def test_files_hold_a_population_whole(toy, tmp_path):
     assert torch.equal(again.scores, found.scores)  # every bit
     assert (again.seeds, again.names, again.psi) == (tuple(SEEDS), ("red", "green"), 0.5)
     assert (again.generator, again.render) == (fingerprint(toy), "full")
-    assert format.load(tmp_path / "some.safetensors", "population")[1].items() >= {"command": "a command", "licence": "yours"}.items()
+    assert checkpoint.load(tmp_path / "some.safetensors", "population")[1].items() >= {"command": "a command", "licence": "yours"}.items()
 
 
 # ---- stopping and going on
@@ -215,7 +214,7 @@ def test_a_population_of_another_generator_is_refused(toy):
 def test_files_that_are_no_population_are_refused(tmp_path, wrong):
     whole = {"scores": torch.zeros(3, 2), "names": ["age", "male"], "psi": 1.0, "generator": "0123456789ab"}
     scores, *rest = {**whole, **wrong}.items()
-    format.save(tmp_path / "wrong.safetensors", {"seeds": torch.arange(3), "scores": scores[1]}, {"kind": "population", **dict(rest)})
+    checkpoint.save(tmp_path / "wrong.safetensors", {"seeds": torch.arange(3), "scores": scores[1]}, {"kind": "population", **dict(rest)})
     with pytest.raises(CheckpointError, match=r"wrong.safetensors"):
         survey.load(tmp_path / "wrong.safetensors")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dvlatent import teach
-from dvlatent.teach import WrongAnswer, budget, check, strict
+from dvlatent.lessons import teach
+from dvlatent.lessons.teach import WrongAnswer, budget, check, strict
 
 
 def stub(a, b): ...

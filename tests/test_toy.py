@@ -9,9 +9,8 @@ from torch.testing import assert_close
 
 from dvlatent.directions import Direction
 from dvlatent.errors import DirectionMismatch, ShapeError
-from dvlatent.latents import broadcast, lerp, mix, slerp
-from dvlatent.nets.toy import FACTORS, ToyFaces
-from dvlatent.rng import normal
+from dvlatent.latents import broadcast, lerp, mix, normal, slerp
+from dvlatent.toy.faces import FACTORS, ToyFaces
 from dvlatent.types import Generator, fingerprint
 
 NAMES = list(FACTORS)
@@ -127,15 +126,15 @@ def test_a_step_along_the_truth_moves_its_factor_by_one_and_no_other(toy, name):
 
 def test_boundary_is_the_middle(toy):
     ws = faces(toy, range(3))
-    assert_close(toy.read(toy.truth["age"].place(ws, at=0))["age"], torch.full((3,), 45.0), atol=1e-2, rtol=0)
-    assert_close(toy.read(toy.truth["glasses"].place(ws, at=0))["glasses"], torch.full((3,), 0.5), atol=1e-3, rtol=0)
-    assert_close(toy.read(toy.truth["pose"].place(ws, at=0))["pose"], torch.zeros(3), atol=1e-2, rtol=0)
+    assert_close(toy.read(toy.truth["age"].move_to(ws, at=0))["age"], torch.full((3,), 45.0), atol=1e-2, rtol=0)
+    assert_close(toy.read(toy.truth["glasses"].move_to(ws, at=0))["glasses"], torch.full((3,), 0.5), atol=1e-3, rtol=0)
+    assert_close(toy.read(toy.truth["pose"].move_to(ws, at=0))["pose"], torch.zeros(3), atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_factor_shows(toy, name):
     ws = faces(toy, range(6))
-    less, more = (draw(toy, toy.truth[name].place(ws, at=at)) for at in (-2.0, 2.0))
+    less, more = (draw(toy, toy.truth[name].move_to(ws, at=at)) for at in (-2.0, 2.0))
     loudest = (less - more).abs().amax(dim=(1, 2, 3)) * 127.5  # grey levels
     assert loudest.median() > 20
 
@@ -143,7 +142,7 @@ def test_every_factor_shows(toy, name):
 def test_factors_act_where_they_should(toy):
     """A smile changes the face below the forehead, the wall changes the corners, and neither the other."""
     ws = toy.w_mean.expand(1, 3, -1)
-    change = {n: (draw(toy, toy.truth[n].place(ws, at=2)) - draw(toy, toy.truth[n].place(ws, at=-2))).abs()[0].amax(0) for n in NAMES}
+    change = {n: (draw(toy, toy.truth[n].move_to(ws, at=2)) - draw(toy, toy.truth[n].move_to(ws, at=-2))).abs()[0].amax(0) for n in NAMES}
     corners = torch.zeros(64, 64, dtype=torch.bool)
     corners[:6, :6] = corners[:6, -6:] = True
     for name in NAMES:
@@ -178,7 +177,7 @@ def test_no_broken_face_far_out(toy):
     for reach in (3.0, 30.0):
         ws = toy.w_mean.expand(24, 3, -1).clone()
         for column, name in enumerate(NAMES):
-            ws = toy.truth[name].place(ws, at=reach * signs[:, column])
+            ws = toy.truth[name].move_to(ws, at=reach * signs[:, column])
         image = draw(toy, ws)
         assert torch.isfinite(image).all() and image.abs().max() <= 1 + 1e-5
         assert image.std(dim=(2, 3)).min() > 0.1  # still a picture

@@ -12,20 +12,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dvlatent.checkpoints import format
-from dvlatent.data import Warp, ring, ring_centres
+from dvlatent import checkpoint
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
-from dvlatent.methods.running import follow
-from dvlatent.methods.train import LOSSES, TrainConfig, _State, critic_loss, generator_loss, slope, train
-from dvlatent.nets.digits import DigitCritic, DigitGenerator
-from dvlatent.nets.points import PointCritic, PointGenerator
+from dvlatent.gan.data import Warp, ring, ring_centres
+from dvlatent.gan.digits import DigitDiscriminator, DigitGenerator
+from dvlatent.gan.points import PointDiscriminator, PointGenerator
+from dvlatent.gan.train import LOSSES, TrainConfig, _State, discriminator_loss, generator_loss, slope, train
+from dvlatent.training import update_ema
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pair(seed=0, width=16, depth=2):
     torch.manual_seed(seed)
-    return PointGenerator(width, depth), PointCritic(width, depth)
+    return PointGenerator(width, depth), PointDiscriminator(width, depth)
 
 
 def weights(*nets):
@@ -34,18 +34,18 @@ def weights(*nets):
 
 def test_it_is_the_loop_one_would_write_by_hand():
     """Three steps without penalty: two Adams, the two losses of Goodfellow et al., the same dice."""
-    points, config = ring(100), TrainConfig(steps=3, batch=8, penalty=0.0, rate=0.01, critic_rate=0.02)
-    generator, critic = pair()
-    *_, last = train(generator, critic, points, config)
+    points, config = ring(100), TrainConfig(steps=3, batch=8, penalty=0.0, lr=0.01, discriminator_lr=0.02)
+    generator, discriminator = pair()
+    *_, last = train(generator, discriminator, points, config)
 
     mine, judge = pair()
-    adams = [torch.optim.Adam(net.parameters(), rate, betas=(0.0, 0.99)) for net, rate in ((mine, 0.01), (judge, 0.02))]
-    dice = torch.Generator().manual_seed(0)
+    adams = [torch.optim.Adam(net.parameters(), lr, betas=(0.0, 0.99)) for net, lr in ((mine, 0.01), (judge, 0.02))]
+    rng = torch.Generator().manual_seed(0)
 
     def draw():
-        chosen = torch.randint(100, (8,), generator=dice)
-        z = torch.randn(8, 2, generator=dice)
-        torch.randint(100, (8,), generator=dice)  # whose labels the generated ones have
+        chosen = torch.randint(100, (8,), generator=rng)
+        z = torch.randn(8, 2, generator=rng)
+        torch.randint(100, (8,), generator=rng)  # whose labels the generated ones have
         return points[chosen], z
 
     for _ in range(3):
@@ -60,16 +60,16 @@ def test_it_is_the_loop_one_would_write_by_hand():
         loss.backward()
         adams[0].step()
     assert last.images == 24 and abs(last.generator_loss - loss.item()) < 1e-6
-    assert (weights(mine, judge) - weights(generator, critic)).abs().max() < 1e-6
+    assert (weights(mine, judge) - weights(generator, discriminator)).abs().max() < 1e-6
 
 
 def test_losses_are_those_of_the_papers():
     real, fake = torch.tensor([2.0, -0.5]), torch.tensor([1.5, -3.0])
     chance_real, chance_fake = torch.sigmoid(real), torch.sigmoid(fake)
-    assert critic_loss("non-saturating", real, fake).isclose(-chance_real.log().mean() - (1 - chance_fake).log().mean())
+    assert discriminator_loss("non-saturating", real, fake).isclose(-chance_real.log().mean() - (1 - chance_fake).log().mean())
     assert generator_loss("non-saturating", fake).isclose(-chance_fake.log().mean())
-    assert critic_loss("hinge", real, fake) == (0 + 1.5) / 2 + (2.5 + 0) / 2
-    assert critic_loss("wgan-gp", real, fake) == fake.mean() - real.mean()
+    assert discriminator_loss("hinge", real, fake) == (0 + 1.5) / 2 + (2.5 + 0) / 2
+    assert discriminator_loss("wgan-gp", real, fake) == fake.mean() - real.mean()
     assert generator_loss("hinge", fake) == generator_loss("wgan-gp", fake) == -fake.mean()
 
 
@@ -77,50 +77,50 @@ def test_the_slope_of_a_plane_is_known():
     plane = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
     with torch.no_grad():
         plane[0].weight.copy_(torch.tensor([[3.0, 4.0]]))
-    real, fake, dice = ring(6), ring(6, seed=1), torch.Generator().manual_seed(0)
-    assert slope("non-saturating", plane, real, fake, [], dice).isclose(torch.tensor(25.0))
-    assert slope("wgan-gp", plane, real, fake, [], dice).isclose(torch.tensor(16.0))
+    real, fake, rng = ring(6), ring(6, seed=1), torch.Generator().manual_seed(0)
+    assert slope("non-saturating", plane, real, fake, [], rng).isclose(torch.tensor(25.0))
+    assert slope("wgan-gp", plane, real, fake, [], rng).isclose(torch.tensor(16.0))
     bowl = lambda point: point.square().sum(1) / 2  # noqa: E731  its slope at a point is the point
-    assert slope("hinge", bowl, real, fake, [], dice).isclose(real.square().sum(1).mean())
+    assert slope("hinge", bowl, real, fake, [], rng).isclose(real.square().sum(1).mean())
 
 
 def test_lazy_penalties_correct_adam_and_count():
-    generator, critic = pair()
-    state = _State(generator, critic, TrainConfig(lazy=4, critic_rate=0.01, beta1=0.5, beta2=0.99))
-    group = state.critic_adam.param_groups[0]
+    generator, discriminator = pair()
+    state = _State(generator, discriminator, TrainConfig(lazy=4, discriminator_lr=0.01, beta1=0.5, beta2=0.99))
+    group = state.discriminator_optimizer.param_groups[0]
     assert group["lr"] == pytest.approx(0.008) and group["betas"] == pytest.approx((0.5**0.8, 0.99**0.8))
     assert state.generator_adam.param_groups[0]["betas"] == (0.5, 0.99)
-    *_, last = train(generator, critic, ring(50), TrainConfig(steps=8, batch=4, lazy=4))
+    *_, last = train(generator, discriminator, ring(50), TrainConfig(steps=8, batch=4, lazy=4))
     assert last.penalty > 0
     *_, last = train(*pair(), ring(50), TrainConfig(steps=8, batch=4, penalty=0.0))
     assert last.penalty == 0
 
 
 def test_the_average_forgets_half_in_its_half_life():
-    (generator, _), (average, _) = pair(), pair()
-    for start, net in ((0.0, average), (1.0, generator)):
+    (generator, _), (ema, _) = pair(), pair()
+    for start, net in ((0.0, ema), (1.0, generator)):
         for weight in net.parameters():
             weight.data.fill_(start)
     for _ in range(20):
-        follow(average, generator, images=100_000, batch=10, half_life=200)  # far along: no ramp
-    assert torch.allclose(weights(average), torch.tensor(0.5))
+        update_ema(ema, generator, images=100_000, batch=10, half_life=200)  # far along: no ramp
+    assert torch.allclose(weights(ema), torch.tensor(0.5))
 
 
 def test_without_averaging_the_average_is_the_generator():
-    generator, critic = pair()
-    *_, last = train(generator, critic, ring(50), TrainConfig(steps=3, batch=4, ema_images=0))
-    assert torch.equal(weights(last.average), weights(last.generator))
-    assert not last.average.training and not any(weight.requires_grad for weight in last.average.parameters())
+    generator, discriminator = pair()
+    *_, last = train(generator, discriminator, ring(50), TrainConfig(steps=3, batch=4, ema_images=0))
+    assert torch.equal(weights(last.ema), weights(last.generator))
+    assert not last.ema.training and not any(weight.requires_grad for weight in last.ema.parameters())
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_ring_is_learned_whole(loss):
     """Every one of eight places gets points, and most points lie near one."""
     chosen = {"wgan-gp": {"penalty": 1.0, "critic_steps": 2}}.get(loss, {"penalty": 0.1})
-    config = TrainConfig(steps=700, batch=128, loss=loss, rate=2e-3, critic_rate=4e-3, ema_images=5000, **chosen)
+    config = TrainConfig(steps=700, batch=128, loss=loss, lr=2e-3, discriminator_lr=4e-3, ema_images=5000, **chosen)
     *_, last = train(*pair(width=64), ring(2000), config)
     with torch.no_grad():
-        points = last.average(torch.randn(1000, 2, generator=torch.Generator().manual_seed(1)))
+        points = last.ema(torch.randn(1000, 2, generator=torch.Generator().manual_seed(1)))
     distance, nearest = torch.cdist(points, ring_centres()).min(1)
     assert len(nearest[distance < 0.5].unique()) == 8 and (distance < 0.5).float().mean() > 0.55
 
@@ -143,10 +143,10 @@ def test_going_on_after_a_stop_is_bit_for_bit_the_same(tmp_path):
 
     def start():
         torch.manual_seed(3)
-        return Dicey(), PointCritic(8, 1)
+        return Dicey(), PointDiscriminator(8, 1)
 
     whole = start()
-    told = [(step.critic_loss, step.generator_loss, step.penalty, step.real_score) for step in train(*whole, ring(40), config)]
+    told = [(step.discriminator_loss, step.generator_loss, step.penalty, step.real_score) for step in train(*whole, ring(40), config)]
     stopped = start()
     for step in train(*stopped, ring(40), config):
         if step.index == 3:
@@ -157,25 +157,25 @@ def test_going_on_after_a_stop_is_bit_for_bit_the_same(tmp_path):
     torch.manual_seed(99)  # another process: its dice stand elsewhere
     steps = list(train(*again, ring(40), config, resume=tmp_path / "run.safetensors"))
     assert [step.index for step in steps] == [4, 5, 6, 7, 8]
-    assert [(step.critic_loss, step.generator_loss, step.penalty, step.real_score) for step in steps] == told[4:]
+    assert [(step.discriminator_loss, step.generator_loss, step.penalty, step.real_score) for step in steps] == told[4:]
     assert torch.equal(weights(*again), weights(*whole))
 
 
 def test_going_on_with_labels_moved_digits_and_a_critic_that_compares(tmp_path):
     images, labels = torch.rand(20, 1, 28, 28) * 2 - 1, torch.arange(20) % 10
-    config = TrainConfig(steps=4, batch=4, loss="wgan-gp", critic_steps=2)
+    config = TrainConfig(steps=4, batch=4, loss="wgan-gp", discriminator_steps=2)
 
     def start():
         torch.manual_seed(0)
-        return DigitGenerator(8, classes=10), DigitCritic(8, classes=10)
+        return DigitGenerator(8, classes=10), DigitDiscriminator(8, classes=10)
 
     more = {"labels": labels, "augment": Warp(share=0.5)}
     for step in train(*start(), images, config, **more):
         if step.index == 1:
             step.save(tmp_path / "run.safetensors")
-    whole = weights(step.generator, step.critic, step.average)
+    whole = weights(step.generator, step.discriminator, step.ema)
     *_, step = train(*start(), images, config, **more, resume=tmp_path / "run.safetensors")
-    assert torch.equal(weights(step.generator, step.critic, step.average), whole)
+    assert torch.equal(weights(step.generator, step.discriminator, step.ema), whole)
 
 
 def test_a_checkpoint_that_does_not_belong_here_is_refused(tmp_path):
@@ -183,14 +183,14 @@ def test_a_checkpoint_that_does_not_belong_here_is_refused(tmp_path):
     for step in train(*pair(), ring(20), TrainConfig(steps=1, batch=4)):
         step.save(path)
     with pytest.raises(CheckpointError, match="Only `steps` may differ"):
-        next(train(*pair(), ring(20), TrainConfig(steps=2, batch=4, rate=1.0), resume=path))
+        next(train(*pair(), ring(20), TrainConfig(steps=2, batch=4, lr=1.0), resume=path))
     with pytest.raises(CheckpointError, match="does not fit"):
         next(train(*pair(width=8), ring(20), TrainConfig(steps=2, batch=4), resume=path))
     with pytest.raises(CheckpointError, match="ask for more steps"):
         next(train(*pair(), ring(20), TrainConfig(steps=1, batch=4), resume=path))
     assert next(train(*pair(), ring(20), TrainConfig(steps=2, batch=4), resume=path)).index == 1
-    tensors, description = format.load(path, "training")
-    format.save(path, {name: value for name, value in tensors.items() if name != "dice"}, description)
+    tensors, description = checkpoint.load(path, "training")
+    checkpoint.save(path, {name: value for name, value in tensors.items() if name != "dice"}, description)
     with pytest.raises(CheckpointError, match="no whole training run"):
         next(train(*pair(), ring(20), TrainConfig(steps=2, batch=4), resume=path))
     path.write_bytes(path.read_bytes()[:200])
@@ -215,16 +215,16 @@ def test_a_run_in_its_cooldown_keeps_its_plan(tmp_path):
     for step in train(*pair(), ring(20), config):
         if step.index == 3:
             step.save(path)
-    whole = weights(step.generator, step.critic, step.average)
+    whole = weights(step.generator, step.discriminator, step.ema)
     *_, again = train(*pair(), ring(20), config, resume=path)
-    assert torch.equal(weights(again.generator, again.critic, again.average), whole)
+    assert torch.equal(weights(again.generator, again.discriminator, again.ema), whole)
     with pytest.raises(CheckpointError, match="begun its cooldown toward 6 steps"):
         next(train(*pair(), ring(20), replace(config, steps=8), resume=path))
 
 
 def test_numbers_that_break_stop_the_run_in_a_sentence():
     with pytest.raises(TrainingDiverged, match=r"broke at step \d+: .* lower the rates \(now 1e\+30"):
-        for _ in train(*pair(), ring(20), TrainConfig(steps=50, batch=4, rate=1e30, critic_rate=1e30)):
+        for _ in train(*pair(), ring(20), TrainConfig(steps=50, batch=4, lr=1e30, discriminator_lr=1e30)):
             pass
 
 
@@ -244,7 +244,7 @@ def test_refuses_in_words(config, images, words):
 
 def test_refuses_a_generator_that_does_not_say_its_dice():
     with pytest.raises(ShapeError, match="z_dim"):
-        next(train(nn.Linear(2, 2), PointCritic(), ring(4)))
+        next(train(nn.Linear(2, 2), PointDiscriminator(), ring(4)))
 
 
 TWO = """
@@ -252,8 +252,8 @@ import json, sys
 import torch
 from accelerate import Accelerator
 from dvlatent.data import Warp
-from dvlatent.methods.train import TrainConfig, train
-from dvlatent.nets.digits import DigitCritic, DigitGenerator
+from dvlatent.gan.train import TrainConfig, train
+from dvlatent.gan.digits import DigitCritic, DigitGenerator
 torch.set_num_threads(1)
 torch.manual_seed(0)
 accelerator = Accelerator(cpu=True)

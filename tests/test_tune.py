@@ -8,13 +8,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from dvlatent.errors import CheckpointError, DirectionMismatch, ShapeError, TrainingDiverged
-from dvlatent.methods.tune import TuneConfig, Tuning, tune
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.rng import normal
+from dvlatent.inversion.tune import TuneConfig, Tuning, tune
+from dvlatent.latents import normal
+from dvlatent.toy.faces import ToyFaces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUICK = TuneConfig(steps=30, tunes=r"paint\.(weight|bias)", rate=0.05, rank=64, locality=0)
+QUICK = TuneConfig(steps=30, tunes=r"paint\.(weight|bias)", lr=0.05, rank=64, locality=0)
 
 
 class Painter(nn.Module):

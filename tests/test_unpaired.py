@@ -2,21 +2,21 @@
 
 from dataclasses import replace
 
+import cyclegan as ship_cyclegan
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from dvlatent.checkpoints import format
-from dvlatent.checkpoints.registry import read_cyclegan
+from dvlatent import checkpoint
+from dvlatent.distillation.cyclegan import CycleGAN
+from dvlatent.distillation.unpaired import CycleGANConfig, ImagePool, train_cyclegan
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
-from dvlatent.methods import ship_cyclegan
-from dvlatent.methods.unpaired import ImagePool, UnpairedConfig, unpaired
-from dvlatent.nets.cyclegan import CycleGAN
+from dvlatent.zoo import read_cyclegan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SMALL = UnpairedConfig(steps=5, batch=2, coarse_steps=0, cooldown=0.0, pool=3)
+SMALL = CycleGANConfig(steps=5, batch=2, coarse_steps=0, cooldown=0.0, pool=3)
 
 
 class Greys:
@@ -37,7 +37,7 @@ DARK, LIGHT = Greys(-0.5), Greys(0.5)
 
 def net(seed=0):
     torch.manual_seed(seed)
-    return CycleGAN(width=4, blocks=1, critic_width=4, downs=1)
+    return CycleGAN(width=4, blocks=1, discriminator_width=4, downs=1)
 
 
 def weights(net):
@@ -65,9 +65,9 @@ def test_a_full_pool_returns_the_new_or_swaps_it_for_an_old_one():
 
 def test_the_pool_law():
     """Of many pictures half come back at once; the others wait for twice as many further ones, on average, as the pool has places."""
-    pool, dice, waits = ImagePool(50), torch.Generator().manual_seed(0), []
+    pool, rng, waits = ImagePool(50), torch.Generator().manual_seed(0), []
     for number in range(6000):
-        back = int(pool.swap(numbered(number), torch.rand(1, 2, generator=dice)).item())
+        back = int(pool.swap(numbered(number), torch.rand(1, 2, generator=rng)).item())
         if number >= 1000:
             waits.append(number - back)
     waits = torch.tensor(waits, dtype=torch.float64)
@@ -85,25 +85,25 @@ def test_no_pool_and_pictures_that_grew():
 
 def test_the_first_step_is_the_papers():
     """Zhu et al. 2017, equations 1 to 3 with squares instead of logarithms, and the identity loss of section 5.2."""
-    (step,) = unpaired(net(), DARK, LIGHT, replace(SMALL, steps=1, pool=0))
-    mine, dice = net(), torch.Generator().manual_seed(SMALL.seed)
+    (step,) = train_cyclegan(net(), DARK, LIGHT, replace(SMALL, steps=1, pool=0))
+    mine, rng = net(), torch.Generator().manual_seed(SMALL.seed)
 
     def drawn(pictures):
-        chosen = torch.randint(10, (2,), generator=dice).tolist()
-        mirrored = torch.rand(2, generator=dice) < 0.5
+        chosen = torch.randint(10, (2,), generator=rng).tolist()
+        mirrored = torch.rand(2, generator=rng) < 0.5
         return torch.stack([one.flip(2) if turn else one for one, turn in zip(pictures.batch(chosen), mirrored, strict=True)])
 
     a, b = drawn(DARK), drawn(LIGHT)
     fake_b, fake_a = mine.there(a), mine.back(b)
-    adversarial = (mine.critic_b(fake_b)[-1] - 1).square().mean() + (mine.critic_a(fake_a)[-1] - 1).square().mean()
+    adversarial = (mine.discriminator_b(fake_b)[-1] - 1).square().mean() + (mine.discriminator_a(fake_a)[-1] - 1).square().mean()
     cycle = F.l1_loss(mine.back(fake_b), a) + F.l1_loss(mine.there(fake_a), b)
     same = F.l1_loss(mine.there(b), b) + F.l1_loss(mine.back(a), a)
     loss = adversarial + 10 * cycle + 5 * same
-    critics = [(mine.critic_a, a, fake_a), (mine.critic_b, b, fake_b)]
-    told = sum(((c(real)[-1] - 1).square().mean() + c(fake.detach())[-1].square().mean()) / 2 for c, real, fake in critics)
+    discriminator = [(mine.discriminator_a, a, fake_a), (mine.discriminator_b, b, fake_b)]
+    told = sum(((c(real)[-1] - 1).square().mean() + c(fake.detach())[-1].square().mean()) / 2 for c, real, fake in discriminator)
     assert step.parts == pytest.approx({"adversarial": adversarial.item(), "cycle": cycle.item(), "same": same.item()}, rel=1e-4)
-    assert (step.loss, step.critic_loss) == pytest.approx((loss.item(), told.item()), rel=1e-4)
-    adam = torch.optim.Adam(mine.generators(), SMALL.rate, (0.5, 0.999))
+    assert (step.loss, step.discriminator_loss) == pytest.approx((loss.item(), told.item()), rel=1e-4)
+    adam = torch.optim.Adam(mine.generators(), SMALL.lr, (0.5, 0.999))
     adam.zero_grad()
     loss.backward()
     adam.step()
@@ -112,46 +112,46 @@ def test_the_first_step_is_the_papers():
 
 def test_a_stop_changes_no_bit(tmp_path):
     config = replace(SMALL, steps=6, cooldown=0.5)
-    *_, whole = unpaired(net(), DARK, LIGHT, config)
-    for step in unpaired(net(), DARK, LIGHT, config):
+    *_, whole = train_cyclegan(net(), DARK, LIGHT, config)
+    for step in train_cyclegan(net(), DARK, LIGHT, config):
         if step.index == 3:  # the pool is full by then
             step.save(tmp_path / "run.safetensors")
             break
-    *_, on = unpaired(net(5), DARK, LIGHT, config, resume=tmp_path / "run.safetensors")
+    *_, on = train_cyclegan(net(5), DARK, LIGHT, config, resume=tmp_path / "run.safetensors")
     assert on.loss == whole.loss
-    assert torch.equal(weights(on.net), weights(whole.net)) and torch.equal(weights(on.average), weights(whole.average))
+    assert torch.equal(weights(on.net), weights(whole.net)) and torch.equal(weights(on.ema), weights(whole.ema))
     with pytest.raises(CheckpointError, match="Only `steps` may differ"):
-        next(unpaired(net(), DARK, LIGHT, replace(config, cycle=1.0), resume=tmp_path / "run.safetensors"))
+        next(train_cyclegan(net(), DARK, LIGHT, replace(config, cycle=1.0), resume=tmp_path / "run.safetensors"))
 
 
 def test_it_finds_the_way_there_and_back_without_pairs():
     """Dark pictures here, light ones there: dark becomes lighter, and comes back."""
-    config = UnpairedConfig(steps=70, batch=1, coarse_steps=0, rate=2e-3, cooldown=0.5, ema_images=50)
-    steps = list(unpaired(net(), DARK, LIGHT, config))
+    config = CycleGANConfig(steps=70, batch=1, coarse_steps=0, lr=2e-3, cooldown=0.5, ema_images=50)
+    steps = list(train_cyclegan(net(), DARK, LIGHT, config))
     assert sum(step.parts["cycle"] for step in steps[-10:]) < 0.5 * sum(step.parts["cycle"] for step in steps[:10])
     with torch.no_grad():
-        there = steps[-1].average(DARK.pictures)
+        there = steps[-1].ema(DARK.pictures)
     assert there.mean() > 0
 
 
 def test_refuses_in_words():
     with pytest.raises(ShapeError, match="cannot be trained on"):
-        next(unpaired(net(), DARK, Greys(0.5, count=0), SMALL))
+        next(train_cyclegan(net(), DARK, Greys(0.5, count=0), SMALL))
     broken = Greys(0.5)
     broken.pictures[:] = float("nan")
     with pytest.raises(TrainingDiverged, match="broke at step 0"):
-        next(unpaired(net(), DARK, broken, SMALL))
+        next(train_cyclegan(net(), DARK, broken, SMALL))
 
 
 def test_both_generators_come_back_from_a_file(tmp_path):
     made = CycleGAN(**{**ship_cyclegan.SIZES, "width": 4, "critic_width": 4}).eval()
     tensors = {name: value.half() for name, value in made.state_dict().items() if not name.startswith("critic")}
-    format.save(tmp_path / "c.safetensors", tensors, {"kind": "cyclegan", **ship_cyclegan.SIZES, "width": 4, "critic_width": 4})
+    checkpoint.save(tmp_path / "c.safetensors", tensors, {"kind": "cyclegan", **ship_cyclegan.SIZES, "width": 4, "critic_width": 4})
     read, image = read_cyclegan(tmp_path / "c.safetensors"), torch.rand(1, 3, 32, 32)
     assert read.name == "age"
     for strength in torch.tensor([[1.0], [-1.0], [0.0]]):
         assert_close(read.network(image, strength), made(image, strength), atol=1e-2, rtol=0)
-    format.save(tmp_path / "broken.safetensors", tensors, {"kind": "cyclegan"})
+    checkpoint.save(tmp_path / "broken.safetensors", tensors, {"kind": "cyclegan"})
     with pytest.raises(CheckpointError, match="no whole CycleGAN"):
         read_cyclegan(tmp_path / "broken.safetensors")
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image as Pillow
 
 from dvlatent.errors import ShapeError
-from dvlatent.widgets.morph import render, slider
+from dvlatent.lessons.morph import render, slider
 
 
 class Hue:

@@ -50,9 +50,9 @@ class Attributes:
         scores = [self._read(face) for face in image.split(32)] if len(_checked(image)) else [torch.empty(0, 2)]
         return torch.cat(scores).to(image.device)
 
-    def differentiable(self) -> Gradual:
+    def differentiable(self) -> DifferentiableAttributes:
         """The same two networks run by torch, slower, with gradients: for a search that is to follow them."""
-        return Gradual(*self._files)
+        return DifferentiableAttributes(*self._files)
 
     def _read(self, image: Image) -> Float[Tensor, "batch 2"]:
         image = image.detach()
@@ -61,7 +61,7 @@ class Attributes:
         return torch.from_numpy(np.stack([years, male], axis=1))
 
 
-class Gradual(nn.Module):
+class DifferentiableAttributes(nn.Module):
     """Attributes with gradients: the same numbers, to a millionth."""
 
     names = Attributes.names

@@ -38,8 +38,8 @@ if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; el
 import torch
 
 import dvlatent
-from dvlatent import plot
-from dvlatent.teach import check
+from dvlatent.lessons import plot
+from dvlatent.lessons.teach import check
 
 faces = dvlatent.load("faces")  # a network that has learned to draw faces
 z = dvlatent.normal(28, faces.z_dim)  # 512 dice, thrown with seed 28
@@ -109,7 +109,7 @@ plot.show(fig, alt="Five faces in a row: the first turns into the last step by s
 # Now with your own hand. Drag the slider, or use the arrow keys. (On a page without Python behind it, the row of pictures above stands in for it.)
 
 # %% tags=["nbval-ignore-output"]
-from dvlatent.widgets import morph
+from dvlatent.lessons import morph
 
 morph(faces, a, b)
 
@@ -122,7 +122,7 @@ morph(faces, a, b)
 # The lessons in colour are here; the pale ones are still to come.
 
 # %%
-from dvlatent.widgets.course_map import course_map
+from dvlatent.lessons.course_map import course_map
 
 alt = (
     "The twelve lessons in three rows. Dice become faces: 00 start here, 01 a game of two, 02 a map of digits, "
@@ -151,7 +151,7 @@ plot.show(course_map(), alt=alt)
 # What your machine is:
 
 # %% tags=["nbval-ignore-output"]
-from dvlatent import teach
+from dvlatent.lessons import teach
 
 teach.environment()
 

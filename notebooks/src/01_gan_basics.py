@@ -40,12 +40,13 @@ import torch
 from torch.nn import functional as F
 
 import dvlatent
-from dvlatent import data, diagrams, plot
-from dvlatent.methods.quality import frechet
-from dvlatent.methods.train import TrainConfig, critic_loss, generator_loss, train
-from dvlatent.nets.digits import DigitCritic, DigitGenerator
-from dvlatent.nets.points import PointCritic, PointGenerator
-from dvlatent.teach import check
+from dvlatent.gan import data
+from dvlatent.gan.digits import DigitDiscriminator, DigitGenerator
+from dvlatent.gan.points import PointDiscriminator, PointGenerator
+from dvlatent.gan.train import TrainConfig, discriminator_loss, generator_loss, train
+from dvlatent.lessons import diagrams, plot
+from dvlatent.lessons.teach import check
+from dvlatent.metrics.features import frechet
 
 # %% [markdown]
 # ## The game
@@ -60,13 +61,13 @@ from dvlatent.teach import check
 
 # %%
 real = data.ring(2000)  # [2000, 2]
-dice = dvlatent.normal(range(400), 2)  # [400, 2]: the same throws all through
+rng = dvlatent.normal(range(400), 2)  # [400, 2]: the same throws all through
 torch.manual_seed(0)
-generator, critic = PointGenerator(), PointCritic()
+generator, discriminator = PointGenerator(), PointDiscriminator()
 
 fig, (left, right) = plot.chart(columns=2, height=5.6)
-diagrams.arena(left, critic, real[:400], dice[:0], "What is real")
-diagrams.arena(right, critic, real[:0], generator(dice).detach(), "What an untrained generator makes of dice", arrows=0)
+diagrams.arena(left, discriminator, real[:400], rng[:0], "What is real")
+diagrams.arena(right, discriminator, real[:0], generator(rng).detach(), "What an untrained generator makes of dice", arrows=0)
 plot.show(fig, alt="Left: grey points in eight clusters on a ring. Right: dark points of the untrained generator, "
           "all in one small heap in the middle.")
 
@@ -83,9 +84,9 @@ plot.show(fig, alt="Left: grey points in eight clusters on a ring. Right: dark p
 # > **Predict:** when the critic has no idea any more and says 50 % to everything, how large are the two losses?
 
 # %%
-score_real, score_fake = critic(real[:64]), critic(generator(dice[:64]))
+score_real, score_fake = discriminator(real[:64]), discriminator(generator(rng[:64]))
 by_hand = -torch.sigmoid(score_real).log().mean() - (1 - torch.sigmoid(score_fake)).log().mean()
-check("the critic's loss by hand is the library's", by_hand, critic_loss("non-saturating", score_real, score_fake))
+check("the critic's loss by hand is the library's", by_hand, discriminator_loss("non-saturating", score_real, score_fake))
 by_hand = -torch.sigmoid(score_fake).log().mean()
 check("the generator's loss by hand is the library's", by_hand, generator_loss("non-saturating", score_fake))
 
@@ -96,17 +97,17 @@ print(f"at a draw: critic 2 ln 2 = {2 * math.log(2):.3f}, generator ln 2 = {math
 
 
 # %%
-def play_by_hand(generator, critic, turns):
+def play_by_hand(generator, discriminator, turns):
     """The game of Goodfellow et al., with nothing added."""
-    adam_g, adam_c = (torch.optim.Adam(net.parameters(), 0.01, betas=(0.0, 0.99)) for net in (generator, critic))
+    adam_g, adam_c = (torch.optim.Adam(net.parameters(), 0.01, betas=(0.0, 0.99)) for net in (generator, discriminator))
     throw = torch.Generator().manual_seed(0)
     for _ in range(turns):
         for adam in (adam_c, adam_g):  # each player throws anew, in the library's order: real ones, dice, (labels)
             some = real[torch.randint(2000, (64,), generator=throw)]
             made = generator(torch.randn(64, 2, generator=throw))
             torch.randint(2000, (64,), generator=throw)
-            critics_turn = F.softplus(-critic(some)).mean() + F.softplus(critic(made.detach())).mean()
-            loss = critics_turn if adam is adam_c else F.softplus(-critic(made)).mean()
+            critics_turn = F.softplus(-discriminator(some)).mean() + F.softplus(discriminator(made.detach())).mean()
+            loss = critics_turn if adam is adam_c else F.softplus(-discriminator(made)).mean()
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -116,13 +117,13 @@ def play_by_hand(generator, critic, turns):
 def fresh_pair(seed=0):
     """The same untrained networks every time."""
     torch.manual_seed(seed)
-    return PointGenerator(), PointCritic()
+    return PointGenerator(), PointDiscriminator()
 
 
 mine, library = fresh_pair(), fresh_pair()
 play_by_hand(*mine, turns=20)
-list(train(*library, real, TrainConfig(steps=20, batch=64, rate=0.01, critic_rate=0.01, penalty=0)))
-check("after 20 turns, the generator by hand is the library's", mine[0](dice), library[0](dice), tol=1e-3)
+list(train(*library, real, TrainConfig(steps=20, batch=64, lr=0.01, discriminator_lr=0.01, penalty=0)))
+check("after 20 turns, the generator by hand is the library's", mine[0](rng), library[0](rng), tol=1e-3)
 
 # %% [markdown]
 # `train` is a Python iterator: you write the `for`, look at each `step` and stop when you like. It adds two things to the game above, which you will
@@ -152,9 +153,9 @@ def quality(points):
 frames, stills, log = [], [], []
 for step in train(*fresh_pair(), real, TrainConfig(**HEALTHY)):
     if step.index % 25 == 0 or step.index in (60, 999):
-        now, kept = step.generator(dice).detach(), step.average(dice).detach()
-        log.append((step.index, step.critic_loss, step.generator_loss, quality(now)[1], quality(kept)[1]))
-        view = (step.critic, real[:300], now[:300], f"turn {step.index + 1}")
+        now, kept = step.generator(rng).detach(), step.ema(rng).detach()
+        log.append((step.index, step.discriminator_loss, step.generator_loss, quality(now)[1], quality(kept)[1]))
+        view = (step.discriminator, real[:300], now[:300], f"turn {step.index + 1}")
         if step.index % 25 == 0:
             frames.append(diagrams.frame(lambda axes, view=view: diagrams.arena(axes, *view)))
         if step.index in (25, 60, 200, 999):
@@ -231,19 +232,19 @@ print(f"a trap: grey fog is a {fog.argmax()} to it, and it is {100 * fog.max():.
 # > **Predict:** half a minute of play, some ten looks at each digit. Of how many of the drawn digits will the classifier be sure?
 
 # %%
-LIVE = TrainConfig(steps=500, batch=64, rate=0.002, critic_rate=0.002, penalty=0.05, ema_images=5000)
+LIVE = TrainConfig(steps=500, batch=64, lr=0.002, discriminator_lr=0.002, penalty=0.05, ema_images=5000)
 z = dvlatent.normal(range(300), 64)  # [300, 64]: the same throws all through
 votes = z[:, :10].argmax(dim=1)  # [300]: the highest of the first ten dice is the digit
 ten, digits = z[:10], torch.arange(10)  # ten hands, and which digits to ask of them instead
 torch.manual_seed(0)
-artist, judge = DigitGenerator(width=32), DigitCritic(width=16)
+artist, judge = DigitGenerator(width=32), DigitDiscriminator(width=16)
 album, log = {}, []
 for step in train(artist, judge, seen.images, LIVE, labels=seen.labels):
     if step.index % 20 == 0:
-        log.append((step.images, step.critic_loss, step.generator_loss, sure(step.average(z), votes)))
+        log.append((step.images, step.discriminator_loss, step.generator_loss, sure(step.ema(z), votes)))
     if step.index in (0, 29, 99, 199, LIVE.steps - 1):
-        album[f"after {step.images:,}"] = step.average(ten, digits)
-live = step.average
+        album[f"after {step.images:,}"] = step.ema(ten, digits)
+live = step.ema
 print(f"the classifier is sure of at least 80 % of the live digits: {sure(live(z), votes) >= 0.8}")
 
 # %%
@@ -325,7 +326,7 @@ print(f"the live one's is more than four times as large: {scores['live'][2] > 4 
 def tell_apart(real, fake, steps=120):
     """Train a fresh critic on half of both; its accuracy on the other half."""
     torch.manual_seed(0)
-    fresh, throw = DigitCritic(width=16, classes=0, group=1), torch.Generator().manual_seed(0)
+    fresh, throw = DigitDiscriminator(width=16, classes=0, group=1), torch.Generator().manual_seed(0)
     adam, half = torch.optim.Adam(fresh.parameters(), 0.002), min(len(real), len(fake)) // 2
     for _ in range(steps):
         some = torch.randint(half, (64,), generator=throw)
@@ -391,15 +392,15 @@ plot.show(fig, alt="Two rows of ten digits. Below each drawn digit, the nearest 
 def play(**change):
     """The healthy game with some numbers changed: where 400 throws land, how good that is, and how restless it was."""
     config = TrainConfig(**{**HEALTHY, **change})
-    *_, before, after = (step.average(dice).detach() if step.index >= config.steps - 2 else None for step in train(*fresh_pair(), real, config))
+    *_, before, after = (step.ema(rng).detach() if step.index >= config.steps - 2 else None for step in train(*fresh_pair(), real, config))
     return after, *quality(after), float((after - before).norm(dim=1).mean())
 
 
 short = {"critic_steps": 10, "steps": 200}  # ten turns of the critic for each of the generator: so fewer turns
 health = play()
 results = {
-    "(a) mode collapse": (play(critic_rate=0.0003), health),
-    "(b) learning rate": (play(rate=0.06), health),
+    "(a) mode collapse": (play(discriminator_lr=0.0003), health),
+    "(b) learning rate": (play(lr=0.06), health),
     "(c) no average": (play(ema_images=0), health),
     "(d) critic too strong": (play(**short, penalty=0), play(**short)),
 }
@@ -490,7 +491,7 @@ def hinge(score_real, score_fake):
 
 
 def judged(mine):
-    return all(torch.isclose(mine(a, b), critic_loss("hinge", a, b)) for a, b in (score_trial, score_trial.flip(0))) or "try F.relu(1 - score)"
+    return all(torch.isclose(mine(a, b), discriminator_loss("hinge", a, b)) for a, b in (score_trial, score_trial.flip(0))) or "try F.relu(1 - score)"
 
 
 score_trial = torch.tensor([[2.0, 0.5, -1.0], [-3.0, 0.0, 1.0]])

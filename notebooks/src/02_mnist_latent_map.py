@@ -38,15 +38,16 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from maps import principal
 
 import dvlatent
-from dvlatent import images, plot
-from dvlatent.methods.encode import EncodeConfig, encode_all, train_autoencoder
-from dvlatent.methods.quality import knn_accuracy, neighbours
-from dvlatent.methods.ship_maps import principal
-from dvlatent.nets.autoencoder import Autoencoder, AutoencoderConfig
-from dvlatent.teach import check
-from dvlatent.widgets.latent_map import COLOURS, latent_map, still
+from dvlatent import images
+from dvlatent.autoencoder.model import Autoencoder, AutoencoderConfig
+from dvlatent.autoencoder.train import AutoencoderTrainConfig, encode_all, train_autoencoder
+from dvlatent.lessons import plot
+from dvlatent.lessons.latent_map import COLOURS, latent_map, still
+from dvlatent.lessons.teach import check
+from dvlatent.metrics.features import knn_accuracy, neighbours
 
 train, test = dvlatent.load("mnist").split()  # 4,000 digits to learn from, 1,000 that nothing here ever learns from
 
@@ -158,7 +159,7 @@ plot.show(fig, alt="Ten digits, and below each the blurred shape that the young 
 
 # %% tags=["nbval-ignore-output"]
 snapshots = {}
-for step in train_autoencoder(train.images, Autoencoder(), EncodeConfig(steps=1500, shake=1.0)):
+for step in train_autoencoder(train.images, Autoencoder(), AutoencoderTrainConfig(steps=1500, shake=1.0)):
     if step.index in (20, 200, 1499):
         snapshots[step.index + 1] = encode_all(step.net, test.images)
         step.net.train()
@@ -242,7 +243,7 @@ for digit in (3, 8, 4, 7):
 # %% tags=["nbval-ignore-output"]
 beside = [foreign]
 for seed in (1, 2):
-    *_, step = train_autoencoder(train.images, Autoencoder(), EncodeConfig(steps=900, shake=1.0, seed=seed))
+    *_, step = train_autoencoder(train.images, Autoencoder(), AutoencoderTrainConfig(steps=900, shake=1.0, seed=seed))
     other = neighbours(encode_all(step.net, test.images), test.labels)
     beside.append(other - np.diag(np.diag(other)))
 print("two most frequent strange neighbours, percent")
@@ -285,7 +286,7 @@ print(f"PCA {accuracy['PCA', 2]:.2f}, autoencoder {accuracy['autoencoder, shippe
 nets = {("autoencoder", 2): live}
 for shape in (AutoencoderConfig(code=1), AutoencoderConfig(code=3), AutoencoderConfig(variational=True)):
     name = "VAE" if shape.variational else "autoencoder"
-    *_, step = train_autoencoder(train.images, Autoencoder(shape), EncodeConfig(steps=1000, shake=1.0))
+    *_, step = train_autoencoder(train.images, Autoencoder(shape), AutoencoderTrainConfig(steps=1000, shake=1.0))
     nets[name, shape.code] = step.net.eval()
 accuracy |= {key: vote(*(encode_all(net, part.images) for part in (train, test))) for key, net in nets.items()}
 for (name, count), value in sorted(accuracy.items()):
@@ -333,9 +334,9 @@ plot.show(fig, alt="A cube of a thousand dots in ten colours, seen from two side
 # > is. Of which net are more of the drawings clear digits?
 
 # %% tags=["nbval-ignore-output"]
-classifier, dice = dvlatent.load("digit-classifier"), dvlatent.normal(range(600), 2)
+classifier, rng = dvlatent.load("digit-classifier"), dvlatent.normal(range(600), 2)
 with torch.no_grad():
-    drawn = {name: nets[name, 2].decode(dice) for name in ("autoencoder", "VAE")}
+    drawn = {name: nets[name, 2].decode(rng) for name in ("autoencoder", "VAE")}
     gan = dvlatent.load("digits")
     drawn["GAN of lesson 01"] = gan(dvlatent.normal(range(600), gan.z_dim))
     sure = {name: (classifier(pictures).max(dim=1).values >= 0.9).float().mean() for name, pictures in drawn.items()}
@@ -350,7 +351,7 @@ plot.show(fig, alt="Ten digits thrown by dice from each of three nets: the autoe
 fig, panels = plot.chart(columns=2, height=5.4)
 for axes, name in zip(panels, ("autoencoder", "VAE"), strict=True):
     islands(axes, encode_all(nets[name, 2], test.images))
-    axes.plot(*dice[:150].T, "+", color="black", markersize=6, markeredgewidth=1)
+    axes.plot(*rng[:150].T, "+", color="black", markersize=6, markeredgewidth=1)
     axes.set(title=f"{name}: digits, and dice (+)", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
 plot.show(fig, alt="Two maps with crosses where dice fall. On the autoencoder's map some crosses fall between islands or beyond "
           "them; the VAE's digits reach past the dice on all sides.")
@@ -376,7 +377,7 @@ plot.show(fig, alt="Left: small faces on a plane, bright backgrounds above and d
           "everywhere in changing light.")
 
 # %%
-from dvlatent.methods import survey
+from dvlatent.editing import survey
 
 face = faces[:, :, 16:52, 18:46].mean(dim=(1, 2, 3))  # the middle of the picture
 behind = torch.cat([faces[:, :, :44, :10], faces[:, :, :44, -10:]], dim=3).mean(dim=(1, 2, 3))  # both its edges

@@ -38,10 +38,12 @@ import numpy as np
 import torch
 
 import dvlatent
-from dvlatent import broadcast, diagrams, lerp, mix, normal, plot, slerp
+from dvlatent import broadcast, lerp, mix, normal, slerp
+from dvlatent.editing import survey
 from dvlatent.images import resize
-from dvlatent.methods import measure, survey
-from dvlatent.teach import check
+from dvlatent.lessons import diagrams, plot
+from dvlatent.lessons.teach import check
+from dvlatent.metrics import latent as measure
 
 torch.set_grad_enabled(False)  # today we only look; lesson 06 needs gradients
 faces = dvlatent.load("faces")
@@ -443,8 +445,8 @@ check("four path lengths by hand are the library's", by_hand, lengths_z[:4], tol
 # holds 95 % of what comes out.
 
 # %%
-dice = np.random.RandomState(0)
-again = [measure.trimmed_mean(lengths_w[dice.randint(30, size=30)]) for _ in range(1000)]
+rng = np.random.RandomState(0)
+again = [measure.trimmed_mean(lengths_w[rng.randint(30, size=30)]) for _ in range(1000)]
 ppl_w = measure.bootstrap(lengths_w, measure.trimmed_mean)
 check("the bootstrap by hand is the library's", np.percentile(again, [2.5, 97.5]), [ppl_w.low, ppl_w.high])
 ppl_z = measure.bootstrap(lengths_z, measure.trimmed_mean)

@@ -36,8 +36,9 @@ if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; el
 import torch
 
 import dvlatent
-from dvlatent import images, plot
-from dvlatent.teach import check
+from dvlatent import images
+from dvlatent.lessons import plot
+from dvlatent.lessons.teach import check
 
 faces = dvlatent.load("faces")
 # Chosen by eye among seeds 1 to 80: varied in age, perceived gender and skin tone, none broken.

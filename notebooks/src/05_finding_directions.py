@@ -37,10 +37,11 @@ import numpy as np
 import torch
 
 import dvlatent
-from dvlatent import images, plot
-from dvlatent.methods import effects, find, survey
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.teach import check
+from dvlatent import images
+from dvlatent.editing import effects, find, survey
+from dvlatent.lessons import plot
+from dvlatent.lessons.teach import check
+from dvlatent.toy.faces import ToyFaces
 from dvlatent.types import fingerprint
 
 torch.set_grad_enabled(False)  # nothing is trained today
@@ -177,7 +178,7 @@ for tie in ties:
 
 # %%
 middle = dvlatent.broadcast(toy.w_mean[None], toy.num_layers)  # the average toy face, from the population in which the two go together most
-rows = torch.cat([find.find(toy, people, "age", **way).place(middle, at=2.5) for way in ways])
+rows = torch.cat([find.find(toy, people, "age", **way).move_to(middle, at=2.5) for way in ways])
 fig = plot.strip(
     toy.synthesis(torch.cat([middle, rows])), titles=["the average", *(f"older: {name}" for name in angles)],
     caption="Glasses grow along with the difference of means, though they have nothing to do with age. (Balanced, few faces are left: other things drift.)",
@@ -263,7 +264,7 @@ plot.show(fig, alt="Three rows of five faces of one woman, younger, older and mu
 # `cures["raw"]`.)
 
 # %% tags=["nbval-ignore-output"]
-from dvlatent.widgets.morph import morph
+from dvlatent.lessons.morph import morph
 
 older = dvlatent.load("age-direction")
 you = coordinates([4])
@@ -286,7 +287,7 @@ plot.show(fig, alt="The same person six times, from child to old age, each title
 # %%
 from dataclasses import replace
 
-from dvlatent.methods.judge import glasses_labels
+from judge import glasses_labels
 
 labels = {seed: wears for seed, wears in glasses_labels().items() if seed < 10_000}  # the judge learned from others
 seen = population.take(list(labels))  # seed s is row s
@@ -368,10 +369,10 @@ plot.show(fig, alt="Five pictures of one woman: as she is, and two steps older i
 # > **Predict:** what of the formula's ageing will the gradient drop: the wrinkles, the grey, the new colour of the hair?
 
 # %% tags=["nbval-ignore-output"]
-from dvlatent.methods.seek import SeekConfig, seek
+from dvlatent.editing.optimize_edit import OptimizeEditConfig, optimize_edit
 
 reader = dvlatent.load("attributes").differentiable()  # the finder once more, slower, with gradients
-for step in seek(faces, older, reader, identity, SeekConfig(steps=3)):
+for step in optimize_edit(faces, older, reader, identity, OptimizeEditConfig(steps=3)):
     print(f"update {step.index + 1}: {step.gained:+3.0f} years, says the finder; identity distance {step.apart:.2f}")
 
 # %% [markdown]
@@ -441,7 +442,7 @@ plot.show(fig, alt="Two rising curves of cosine against the number of faces; the
 # survey's scores suggest names.
 
 # %%
-from dvlatent.methods import unsupervised
+from dvlatent.editing import unsupervised
 
 axes_found = unsupervised.principal_directions(faces, 3, seeds=range(3000)) + unsupervised.sefa(faces, "middle", 1, seeds=range(3000))
 table = unsupervised.correlations(axes_found, faces, population)
@@ -522,7 +523,7 @@ check("exercise 3", forty, lambda at: abs(at - (40 - np.polyfit(along, age.numpy
 # forty = (40 - offset) / slope
 # ```
 #
-# Then `older.place(ws, at=forty)` makes everybody's line age 40; what the judge says of the pictures varies around it.
+# Then `older.move_to(ws, at=forty)` makes everybody's line age 40; what the judge says of the pictures varies around it.
 # </details>
 
 # %% [markdown]

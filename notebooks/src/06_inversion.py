@@ -40,12 +40,13 @@ import torch
 from skimage.data import astronaut
 
 import dvlatent
-from dvlatent import images, plot
+from dvlatent import images
 from dvlatent.faces.align import paste_back
-from dvlatent.methods.invert import InvertConfig, Space, invert, levels
-from dvlatent.methods.measure_inversion import likeness
-from dvlatent.nets.toy import ToyFaces
-from dvlatent.teach import check
+from dvlatent.inversion.invert import InvertConfig, Whitening, invert, levels
+from dvlatent.lessons import plot
+from dvlatent.lessons.teach import check
+from dvlatent.metrics.inversion import likeness
+from dvlatent.toy.faces import ToyFaces
 
 faces, encoder, judge = (dvlatent.load(name) for name in ("faces", "encoder", "judge"))
 distance, identity = dvlatent.load("perceptual"), dvlatent.load("identity")
@@ -80,7 +81,7 @@ plot.show(fig, alt="Left the portrait of an astronaut in her suit, right the squ
 toy = ToyFaces(resolution=64)
 true_w = dvlatent.truncate(toy.mapping(dvlatent.normal(3, toy.z_dim)), toward=toy.w_mean, psi=0.7)
 drawing = toy.synthesis(dvlatent.broadcast(true_w, toy.num_layers))  # the "photo"
-space, config = Space.of(toy), InvertConfig(steps=50, optimiser="adam", space="w", pixels_first=1, centre=0, noise=0)
+space, config = Whitening.of(toy), InvertConfig(steps=50, optimizer="adam", space="w", pixels_first=1, centre=0, noise=0)
 
 at = torch.zeros(1, 1, toy.w_dim, requires_grad=True)  # where we are, in standard deviations of the population: the average face
 adam, stations = torch.optim.Adam([at], betas=(0.9, 0.99)), []
@@ -89,7 +90,7 @@ for step in range(config.steps):
     error = torch.stack([(a - b).square().mean() for a, b in zip(levels(picture), levels(drawing), strict=True)]).mean()
     adam.zero_grad()
     error.backward()  # how should each of the 32 numbers change?
-    adam.param_groups[0]["lr"] = config.rate_at(step / config.steps)
+    adam.param_groups[0]["lr"] = config.lr_at(step / config.steps)
     adam.step()
     stations.append(picture.detach())
 
@@ -131,9 +132,9 @@ plot.show(fig, alt="Two falling curves on a logarithmic axis: Adam's flattens ea
 print(f"{gain:,.0f} times smaller")
 
 # %% [markdown]
-# **Check your guess.** With the same number of looks! (`dvlatent.methods.descent` has both ways on one page.) For real faces the library
+# **Check your guess.** With the same number of looks! (`dvlatent.inversion.optimizers` has both ways on one page.) For real faces the library
 # does one thing more: it has measured once, on a thousand faces, which directions of W repaint a lot and which hardly anything
-# (`dvlatent.methods.space`), and begins with that knowledge.
+# (`dvlatent.whitening`), and begins with that knowledge.
 #
 # ## What the loss sees
 #
@@ -284,7 +285,7 @@ plot.show(fig, alt="Four versions of the astronaut from W to W plus and beyond; 
 # is known, is printed by `python benchmarks/inversion.py`.
 #
 # There is a third way out: leave the point where edits work, and bend the *generator* a little until it draws the photo there. That is pivotal
-# tuning; `dvlatent.methods.tune` has it.
+# tuning; `dvlatent.inversion.tune` has it.
 #
 # ## Younger, older, smiling: and back into the photo
 #
@@ -414,8 +415,8 @@ def held(ws, share):
     ...  # your line
 
 
-spread = found.std(dim=1).sum()  # of the layers
-check("exercise 2", held, lambda f: all(abs(f(found, share).std(dim=1).sum() / spread - share) < 1e-3 for share in (0, 0.5, 1)) or "the mean over dim=1, plus share times the rest")
+std = found.std(dim=1).sum()  # of the layers
+check("exercise 2", held, lambda f: all(abs(f(found, share).std(dim=1).sum() / std - share) < 1e-3 for share in (0, 0.5, 1)) or "the mean over dim=1, plus share times the rest")
 
 # %% [markdown]
 # <details><summary>Solution</summary>

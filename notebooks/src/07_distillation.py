@@ -39,13 +39,16 @@ from collections import Counter
 import torch
 
 import dvlatent
-from dvlatent import images, plot
-from dvlatent.faces.clean import Clean
-from dvlatent.methods import measure_filter, measure_inversion, pairing
-from dvlatent.methods.blobs import blobs
-from dvlatent.methods.distill import DistillConfig, distill
-from dvlatent.nets.pix2pixhd import Critics, Student
-from dvlatent.teach import check
+from dvlatent import images
+from dvlatent.distillation import pairing
+from dvlatent.distillation.pix2pixhd import MultiscaleDiscriminator, Student
+from dvlatent.distillation.train import DistillConfig, distill
+from dvlatent.faces.detector import Clean
+from dvlatent.lessons import plot
+from dvlatent.lessons.teach import check
+from dvlatent.metrics import filters as measure_filter
+from dvlatent.metrics import inversion as measure_inversion
+from dvlatent.metrics.blobs import blobs
 
 # %%
 faces, age = dvlatent.load("faces"), dvlatent.load("age-direction")
@@ -172,12 +175,12 @@ def off(net, pages):
 
 torch.manual_seed(0)
 student, curve, looks = Student(width=8, blocks=3), [], {}
-config = DistillConfig(steps=1000, batch=8, perceptual=0, adversarial=0, features=0, coarse_steps=0, ema_images=0, look_every=0)
-for step in distill(student, Critics(7, width=8), textbook, None, config):
+config = DistillConfig(steps=1000, batch=8, perceptual=0, adversarial=0, features=0, coarse_steps=0, ema_images=0, sample_every=0)
+for step in distill(student, MultiscaleDiscriminator(7, width=8), textbook, None, config):
     if step.index in (99, 999):
-        looks[step.index + 1] = copy.deepcopy(step.average)
+        looks[step.index + 1] = copy.deepcopy(step.ema)
     if step.index % 20 == 19:
-        curve.append((step.index + 1, off(step.average, textbook), off(step.average, exam)))
+        curve.append((step.index + 1, off(step.ema, textbook), off(step.ema, exam)))
 
 # %%
 fig, axes = plot.chart(height=4)
@@ -238,8 +241,8 @@ plot.show(fig, alt="Four people: as drawn, aged by the generator, and aged by th
 
 # %%
 judge = dvlatent.load("judge")
-unpaired = dvlatent.load("age-cyclegan")  # of whom more below
-makers = {"student": older, "CycleGAN": unpaired}
+train_cyclegan = dvlatent.load("age-cyclegan")  # of whom more below
+makers = {"student": older, "CycleGAN": train_cyclegan}
 found = measure_filter.side_by_side(faces, age, makers, (-1.85, 1.85), range(500_100, 500_112), judge, identity)
 for name, one in found.items():
     younger, aged = one.change("age").mean(dim=1).tolist()
@@ -259,7 +262,7 @@ print(f"the student reaches {reached:.1f} of the teacher's ageing")
 import tempfile
 from pathlib import Path
 
-from dvlatent.filters import export_onnx
+from dvlatent.distillation.filter import export_onnx
 
 with tempfile.TemporaryDirectory() as folder:
     run = measure_filter.onnx_runner(str(export_onnx(older, Path(folder, "age.onnx"))))  # as a phone or a browser would run it
@@ -294,7 +297,7 @@ for amount, one in edited.items():
 # draw such pictures at all. The student only adds:
 
 # %%
-from dvlatent.methods.photos import TRIALS
+from dvlatent.distillation.augment import TRIALS
 
 photos = torch.cat([change(her) for change in TRIALS.values()])
 with torch.no_grad():
@@ -346,7 +349,7 @@ print(f"finest detail, photo = 1: teacher {detail(near[1:2]) / detail(near[:1]):
 
 # %%
 with torch.no_grad():
-    row = torch.cat([picture for one in portraits[2:].split(1) for picture in (one, older(one, 2), unpaired(one, 2))])
+    row = torch.cat([picture for one in portraits[2:].split(1) for picture in (one, older(one, 2), train_cyclegan(one, 2))])
 fig = plot.strip(images.resize(row, 192), titles=2 * ["photo", "student", "CycleGAN"], caption="The same computing time: with pairs, and without.")
 plot.show(fig, alt="Two people, aged by the student with grey hair and wrinkles, and by the CycleGAN: coarse, discoloured, and hardly older.")
 

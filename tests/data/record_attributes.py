@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from dvlatent import broadcast, images, load, normal, truncate
-from dvlatent.checkpoints.store import asset_path
+from dvlatent.assets import asset_path
 
 PSI, TEST, FIT, KEPT = 0.8, range(100), range(1000, 1060), 12
 

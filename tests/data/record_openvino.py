@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from dvlatent.checkpoints.store import asset_path
+from dvlatent.assets import asset_path
 
 FOLDER = asset_path("random_face/data/MappingNetwork.xml").parent
 SEEDS = (85, 265)

@@ -1,0 +1,1 @@
+"""Chapter 02: a network that orders pictures on a plane."""

@@ -1,0 +1,107 @@
+"""Our own files: safetensors with a JSON description inside. Nothing in them is ever run (no pickle)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dvlatent.directions import Direction, Edit
+from dvlatent.errors import CheckpointError
+
+WEIGHTS = Path(__file__).parent / "weights"  # what we trained ourselves
+LIMIT_BYTES = 2 * 2**30  # larger than anything of ours by far
+
+
+def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+    """Write tensors and a description of plain numbers and strings; the file appears whole or not at all."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, part, {"description": json.dumps(description)})
+    part.chmod(0o644)  # as any file one writes
+    part.replace(path)
+
+
+def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that `save` wrote: its tensors as float32 and its description.
+
+    Raises CheckpointError if the file is missing, broken, too large, or holds something other than `kind`.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > LIMIT_BYTES:
+            raise CheckpointError(f"{path.name} has {path.stat().st_size:,} bytes; ours have at most {LIMIT_BYTES:,}.")
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            description = json.loads((file.metadata() or {}).get("description", "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as weights of ours (a .safetensors file): {error}. Was it cut short?") from error
+    if not isinstance(description, dict) or description.get("kind") != kind:
+        found = description.get("kind", "nothing that we know") if isinstance(description, dict) else "nothing that we know"
+        raise CheckpointError(f"{path.name} holds {found}; a {kind} was needed.")
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, description
+
+
+def kind(path: Path | str) -> str:
+    """What a file of ours holds ("direction", "filter" ...), from its header alone; empty if it does not say."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads((file.metadata() or {}).get("description", "{}"))
+    except (OSError, SafetensorError, ValueError):
+        return ""  # `load` says what is wrong with it
+    return str(told.get("kind", "")) if isinstance(told, dict) else ""
+
+
+def save_direction(direction: Direction, path: Path | str) -> None:
+    """Write a direction: a few kilobytes, with everything needed to find it again."""
+    description = {name: value for name, value in asdict(direction).items() if name != "vector"}
+    save(path, {"vector": direction.vector}, {"kind": "direction", **description})
+
+
+def load_direction(path: Path | str) -> Direction:
+    """Read a direction that `save_direction` wrote. Raises CheckpointError for anything else."""
+    tensors, description = load(path, "direction")
+    try:
+        layers = description.pop("layers")
+        description.pop("kind")
+        return Direction(vector=tensors["vector"], layers=None if layers is None else tuple(int(layer) for layer in layers), **description)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is no whole direction: {error}. Save it again with save_direction.") from error
+
+
+def save_edit(edit: Edit, path: Path | str, **about: Any) -> None:
+    """Write an edit: all its vectors and steps in one .safetensors file; `about` is kept with it. Raises CheckpointError for none."""
+    if not edit.terms:
+        raise CheckpointError(f"{path}: an edit without a term changes nothing. Add directions to it first.")
+    rows = [{"amount": amount, **{name: value for name, value in vars(one).items() if name != "vector"}} for amount, one in edit.terms]
+    save(path, {"vectors": torch.stack([one.vector for _, one in edit.terms])}, {"kind": "edit", "terms": rows, **about})
+
+
+def load_edit(path: Path | str) -> Edit:
+    """Read an edit that `save_edit` wrote. Raises CheckpointError for anything else."""
+    tensors, description = load(path, "edit")
+    try:
+        terms = []
+        for vector, row in zip(tensors["vectors"], description["terms"], strict=True):
+            amount, layers = float(row.pop("amount")), row.pop("layers")
+            terms.append((amount, Direction(vector=vector, layers=None if layers is None else tuple(map(int, layers)), **row)))
+        return Edit(tuple(terms))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no whole edit: {error}. Save it again with save_edit.") from error
+
+
+def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+    """Put tensors into a module; every name and shape must fit, and every number be finite."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{name} does not fit the network: {error}") from error
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise CheckpointError(f"{name} holds numbers that are not finite.")

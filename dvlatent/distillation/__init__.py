@@ -1,0 +1,1 @@
+"""Chapter 07: synthetic pairs teach a small network one edit."""

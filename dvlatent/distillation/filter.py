@@ -1,0 +1,164 @@
+"""Filters: one edit bottled into a feed-forward network, photo in, edited photo out. Taught in notebook 07.
+
+A filter looks at a small picture, and what it adds or takes away is brought to the size of the photo. So the photo itself is never
+redrawn: skin and hair stay as sharp as they were, and strength 0 gives back every bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dvlatent import images
+from dvlatent.errors import NoFace, ShapeError
+from dvlatent.faces.align import Aligner, Alignment, crop, paste_back
+from dvlatent.faces.detector import SIZE_PX, Clean
+from dvlatent.types import Image
+
+Photo = Float[Tensor, "1 3 height width"]
+Strength = float | Float[Tensor, " batch"]
+WORDS = {"age": ("younger", "older"), "gender": ("perceived female", "perceived male"), "smile": ("less", "more")}  # minus, plus
+SURE = 0.0  # the detector's confidence from which a second face of a photo counts
+
+
+class Network(Protocol):
+    """What a filter is made of: `nets.pix2pixhd.Student`, or anything that is called in the same way."""
+
+    def __call__(self, image: Image, strength: Float[Tensor, " batch"]) -> Image:
+        """Pictures and one strength for each -> the edited pictures, of the same size."""
+        ...
+
+
+class Filter:
+    """One edit with a dial: `older(face, strength=+2)` for an aligned face of any size, `older.apply_to_photo(photo, +2)` for any photo.
+
+    `low` and `high` are the strengths that the network learned, in steps of its direction. `aligner` is an `Aligner`, or a function that
+    makes one when it is first needed. Taught in notebook 07.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        name: str,
+        low: float = -2.0,
+        high: float = 2.0,
+        size_px: int = 256,
+        aligner: Aligner | Callable[[], Aligner] | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.network = network.folded() if hasattr(network, "folded") else network  # the same answers, sooner
+        self.name, self.low, self.high, self.size_px, self.about = name, float(low), float(high), size_px, about or {}
+        self._aligner = aligner
+
+    @torch.no_grad()
+    def __call__(self, face: Image, strength: Strength) -> Image:
+        """The faces edited: [batch, 3, size, size] in [-1, 1], aligned as FFHQ is, any size; one strength, or one for each.
+
+        Raises ShapeError for pictures that are not square, and for a strength that the network never learned.
+        """
+        if face.ndim != 4 or face.shape[1] != 3 or face.shape[2] != face.shape[3] or not face.is_floating_point():
+            raise ShapeError(
+                f"a filter takes square aligned faces, [batch, 3, size, size], floats in [-1, 1]; this is {face.dtype} of shape "
+                f"{list(face.shape)}. For a whole photo say apply_to_photo(photo, strength); for one face without its batch, face[None]."
+            )
+        return add(face, self.change(images.resize(face, self.size_px), strength))
+
+    @torch.no_grad()
+    def change(self, small: Image, strength: Strength) -> Image:
+        """What the filter adds to faces of its own size: [batch, 3, size_px, size_px], from -2 to 2."""
+        amount = self.check(strength, len(small)).to(small)
+        return self.network(small, amount) - small
+
+    def apply_to_photo(self, photo: Photo, strength: float, face: int | None = None) -> Photo:
+        """Every face of a photo edited where it is, or only one (0 is the largest). Raises NoFace if there is none."""
+        return apply_to_photo(photo, [(self, strength)], face)
+
+    @property
+    def aligner(self) -> Aligner:
+        """What finds faces in photos; made when first needed."""
+        if self._aligner is None:
+            raise NoFace(f"the filter '{self.name}' has no aligner, so it finds no faces. Make it as Filter(..., aligner=load('aligner')).")
+        if not isinstance(self._aligner, Aligner) and not hasattr(self._aligner, "find"):
+            self._aligner = self._aligner()
+        return self._aligner
+
+    def check(self, strength: Strength, batch: int = 1) -> Float[Tensor, " batch"]:
+        """The strengths, one for each of a batch. Raises ShapeError for those that the network never learned."""
+        amount = torch.as_tensor(strength, dtype=torch.float32).detach().reshape(-1)
+        if len(amount) not in (1, batch):
+            raise ShapeError(f"one strength, or one for each of {batch} faces, was needed; these are {len(amount)}.")
+        minus, plus = WORDS.get(self.name, ("minus", "plus"))
+        outside = amount[~((amount >= self.low) & (amount <= self.high))]
+        if len(outside):
+            raise ShapeError(
+                f"strength {float(outside[0]):+g} is beyond what the filter '{self.name}' learned: {self.low:+g} ({minus}) to "
+                f"{self.high:+g} ({plus}). Stay within, or apply it twice."
+            )
+        return amount.expand(batch)
+
+
+def add(face: Image, change: Image) -> Image:
+    """A change of any size added to faces of any size, within [-1, 1]."""
+    return (face + images.resize(change, tuple(face.shape[2:])).to(face)).clamp(-1, 1)
+
+
+@torch.no_grad()
+def apply_to_photo(photo: Photo, steps: Sequence[tuple[Filter, float]], face: int | None = None) -> Photo:
+    """Several filters, one after the other, on the faces of a photo: `apply_to_photo(photo, [(older, 2), (smile, 1)])`.
+
+    Faces are found once, and cut out small. The change is laid over the photo and fades at the edges of the face's square, so
+    nothing but the change is resampled, and outside every bit stays. `face` takes only one (0 is the largest), None all clear ones.
+    Raises NoFace if there is none.
+    """
+    if not steps:
+        return photo.clone()
+    aligner = steps[0][0].aligner
+    found = (_faces(photo, aligner) if face is None else []) or [aligner(photo, face or 0, size_px=64)[0]]  # which refuses if there is none
+    for alignment in found:
+        photo = _edited(photo, alignment, steps)
+    return photo
+
+
+def _faces(photo: Photo, aligner: Aligner) -> list[Alignment]:
+    """The largest face, and the others that still look like one once they are cut out: an edited elbow would be noticed."""
+    clean = Clean()
+    found = aligner.find(photo)
+    return found[:1] + [one for one in found[1:] if float(clean(crop(photo, one, SIZE_PX))[0, 0]) > SURE]
+
+
+def _edited(photo: Photo, alignment: Alignment, steps: Sequence[tuple[Filter, float]]) -> Photo:
+    size = steps[0][0].size_px
+    before = now = crop(photo, alignment, size)
+    for one, strength in steps:
+        now = one(now, strength)
+    half = (now - before) / 2  # from -1 to 1, as a picture is
+    laid = paste_back(torch.zeros_like(photo), half, alignment)
+    return torch.where(laid == 0, photo, (photo + 2 * laid).clamp(-1, 1))
+
+
+def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None) -> Path:
+    """Write the network of a filter as ONNX: `image` [batch, 3, height, width] in [-1, 1] and `strength` [batch] -> `edited`.
+
+    Sides may be any multiple of 16. Run it with ONNX Runtime, in a browser or on a phone. The file appears whole or not at all.
+    """
+    import warnings
+
+    out, size = Path(out), size_px or one.size_px
+    if out.suffix != ".onnx" or not out.parent.is_dir():
+        raise ShapeError(f"--out {out} should be a file that ends in .onnx, in a folder that is there.")
+    part = out.with_name(out.name + ".part")
+    names = {"input_names": ["image", "strength"], "output_names": ["edited"]}
+    free = {0: "batch", 2: "height", 3: "width"}
+    axes = {"image": free, "strength": {0: "batch"}, "edited": free}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that become constants: those are the ones that multiples of 16 do not need
+        example = (torch.zeros(1, 3, size, size), torch.ones(1))
+        torch.onnx.export(one.network, example, str(part), dynamo=False, dynamic_axes=axes, opset_version=17, **names)
+    part.replace(out)
+    return out

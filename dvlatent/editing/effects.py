@@ -1,0 +1,267 @@
+"""What an edit does, measured on faces that had no part in finding it. Taught in notebook 05.
+
+Give a judge: a predictor that the direction was not found with. The finder calls its own mistakes a success.
+
+    found = effects(faces, age, (1, 2, 3), tqdm(range(500_000, 500_500)), judge, identity)
+    success(found, "age", by=20)  # share of faces that moved by 20 years, and that stay the same person
+    leakage({"age": found})  # what else moved
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dvlatent.directions import Direction, Edit
+from dvlatent.errors import ShapeError
+from dvlatent.faces.combine import combine
+from dvlatent.faces.identity import SAME_PERSON_BELOW
+from dvlatent.latents import Layers, broadcast, layer_range, w_of
+from dvlatent.stats import Estimate, bootstrap
+from dvlatent.types import BATCH, Generator, Identity, Predictor, Render, renderer
+
+GROUPS = {"coarse": "coarse", "middle": "middle", "fine": "fine"}
+Rows = slice | Sequence[int] | np.ndarray | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """Scores of the same faces before an edit and after it, at every amount."""
+
+    amounts: tuple[float, ...]  # how often the edit was made; its own steps times this
+    names: tuple[str, ...]  # what was scored
+    seeds: tuple[int, ...]  # whose faces
+    before: Float[Tensor, "face name"]
+    after: Float[Tensor, "amount face name"]
+    identity: Float[Tensor, "amount face"] | None  # distance from the face before; None if it was not measured
+
+    def change(self, name: str) -> Float[Tensor, "amount face"]:
+        """How much one score of each face changed."""
+        return self.after[:, :, self.at(name)] - self.before[:, self.at(name)]
+
+    def take(self, rows: Rows) -> Effects:
+        """Some of the faces, e.g. adults: `found.take(found.before[:, found.at("age")] >= 18)`."""
+        chosen = torch.arange(len(self.seeds))[rows if isinstance(rows, slice) else torch.as_tensor(rows)]
+        identity = None if self.identity is None else self.identity[:, chosen]
+        seeds = tuple(self.seeds[row] for row in chosen.tolist())
+        return replace(self, seeds=seeds, before=self.before[chosen], after=self.after[:, chosen], identity=identity)
+
+    def at(self, name: str) -> int:
+        """The column of a score. Raises ShapeError for one that was not measured."""
+        if name not in self.names:
+            raise ShapeError(f"the judge did not score '{name}', only {', '.join(self.names)}. Measure with a predictor of it.")
+        return self.names.index(name)
+
+
+def effects(
+    generator: Generator,
+    edit: Direction | Edit,
+    amounts: Sequence[float],
+    seeds: Iterable[int],
+    predictors: Predictor | Sequence[Predictor],
+    identity: Identity | None = None,
+    psi: float = 0.7,
+    render: Render | None = None,
+) -> Effects:
+    """Draw every face unedited and at every amount of the edit, and score all of them.
+
+    `seeds` may be `tqdm(range(500))`, which then shows the progress. `identity` turns pictures into numbers whose distance says
+    whether two show one person. `render` draws ws: unless told, the generator's `preview` where it has one, else its `synthesis`.
+    Raises DirectionMismatch for a direction of another generator, ShapeError for no seeds or amounts.
+    """
+    return effects_of(generator, {"": edit}, amounts, seeds, predictors, identity, psi, render)[""]
+
+
+@torch.no_grad()
+def effects_of(
+    generator: Generator,
+    edits: Mapping[str, Direction | Edit],
+    amounts: Sequence[float],
+    seeds: Iterable[int],
+    predictors: Predictor | Sequence[Predictor],
+    identity: Identity | None = None,
+    psi: float = 0.7,
+    render: Render | None = None,
+) -> dict[str, Effects]:
+    """`effects` of several edits on the same faces, each face drawn unedited only once: name -> Effects."""
+    judge, draw, amounts = combine(predictors), renderer(generator, render)[0], tuple(float(amount) for amount in amounts)
+    for edit in edits.values():
+        for _, direction in (1.0 * edit).terms:
+            direction.check(generator)
+    moves = [amount * edit for edit in edits.values() for amount in amounts]
+    befores, afters, distances, done, rest = [], [], [], [], iter(seeds)
+    while moves and (some := tuple(islice(rest, BATCH))):
+        ws = broadcast(w_of(generator, some, psi), generator.num_layers)
+        picture = draw(ws)
+        who = identity(picture).cpu() if identity else None
+        befores.append(judge(picture).float().cpu())
+        after, distance = [], []
+        for move in moves:
+            picture = draw(move(ws))
+            after.append(judge(picture).float().cpu())
+            distance += [(identity(picture).cpu() - who).norm(dim=1)] if identity else []
+        afters.append(torch.stack(after))  # [edit * amount, face, name]
+        distances += [torch.stack(distance)] if identity else []
+        done += some
+    if not done:
+        raise ShapeError(f"nothing can be measured on {len(done)} faces, {len(edits)} edits and {len(amounts)} amounts: give some of each.")
+    before, after = torch.cat(befores), torch.cat(afters, dim=1).unflatten(0, (len(edits), len(amounts)))
+    apart = torch.cat(distances, dim=1).unflatten(0, (len(edits), len(amounts))) if identity else [None] * len(edits)
+    measured = zip(edits, after, apart, strict=True)
+    return {name: Effects(amounts, tuple(judge.names), tuple(done), before, each, distance) for name, each, distance in measured}
+
+
+@dataclass(frozen=True)
+class Success:
+    """How well one amount of an edit works, as shares of the faces that were asked about."""
+
+    amount: float
+    moved: Estimate  # share that reached the target
+    kept: Estimate | None  # share that stays the same person
+    both: Estimate | None  # share that does both
+
+
+def success(
+    measured: Effects,
+    name: str,
+    by: float | None = None,
+    *,
+    past: float | None = None,
+    falling: bool = False,
+    limit: float = SAME_PERSON_BELOW,
+) -> tuple[Success, ...]:
+    """The share of faces that an edit moves as far as it should, one answer per amount, with bootstrap intervals.
+
+    The target is a change `by` (+20: rose by 20 or more; -20: fell by as much), or a score to come `past` (0.5: rose above it; with
+    `falling`, fell below it): then only the faces that begin on the other side are asked. A person is kept whose identity distance
+    stays below `limit`. Raises ShapeError unless one target is given that at least two faces are asked about.
+    """
+    if (by is None) == (past is None) or by == 0:
+        raise ShapeError(f"say one target: by, a change other than 0, or past, a score; given: by={by}, past={past}.")
+    if past is not None:
+        sign = -1 if falling else 1
+        start = measured.before[:, measured.at(name)]
+        measured = measured.take(sign * start <= sign * past)
+        reached = sign * measured.after[:, :, measured.at(name)] > sign * past
+    else:
+        reached = measured.change(name) * np.sign(by) >= abs(by)
+    if len(measured.seeds) < 2:
+        raise ShapeError(f"{len(measured.seeds)} faces begin on the other side of {past}; two at least are needed. Measure more faces.")
+    answers = []
+    for row, amount in enumerate(measured.amounts):
+        moved = reached[row].numpy()
+        kept = None if measured.identity is None else (measured.identity[row] < limit).numpy()
+        shares = [moved, *([] if kept is None else [kept, moved & kept])]
+        answers.append(Success(amount, *[bootstrap(share) for share in shares], *([None, None] if kept is None else [])))
+    return tuple(answers)
+
+
+def strength_for(measured: Effects, name: str, by: float | None = None, *, keep: float = 0.8, **target: float | bool) -> Success:
+    """The amount that moves most faces to the target while at least `keep` of them stay the same person; of equals the smallest.
+
+    `target` is what `success` takes. Raises ShapeError if no amount keeps so many, or if identity was not measured.
+    """
+    if measured.identity is None:
+        raise ShapeError("how much identity an edit keeps was not measured: give effects an identity network.")
+    answers = success(measured, name, by, **target)
+    fair = [answer for answer in answers if answer.kept.value >= keep]
+    if not fair:
+        least = max(answers, key=lambda answer: answer.kept.value)
+        raise ShapeError(f"no amount keeps {keep:.0%} of the faces, {least.amount:g} keeps {least.kept.value:.0%}. Measure smaller ones.")
+    return max(fair, key=lambda answer: (answer.moved.value, -abs(answer.amount)))
+
+
+@dataclass(frozen=True, eq=False)
+class Leakage:
+    """How far every score moves while an edit moves its own by one standard deviation: one row per edit, one column per score."""
+
+    edited: tuple[str, ...]  # the score that each row's edit is meant to move
+    names: tuple[str, ...]
+    value: Float[np.ndarray, "edited name"]  # in standard deviations of each score; 1 where a score meets itself
+    low: Float[np.ndarray, "edited name"]  # lower end of the bootstrap interval
+    high: Float[np.ndarray, "edited name"]
+    raw: Float[np.ndarray, "edited name"]  # the same as value, in each score's own unit: years, share, degrees
+    faces: int
+
+    def at(self, edited: str, name: str) -> Estimate:
+        """One cell of the table."""
+        cell = self.edited.index(edited), self.names.index(name)
+        return Estimate(float(self.value[cell]), float(self.low[cell]), float(self.high[cell]), self.faces)
+
+
+def leakage(
+    measured: Mapping[str, Effects], std: Mapping[str, float] | None = None, resamples: int = 1000, seed: int = 0
+) -> Leakage:
+    """The leakage matrix: change of every score per standard deviation of change of the edited one, by bootstrap over faces.
+
+    `measured` is {score that the edit is meant to move: its Effects}, as `effects_of` gives them. `spread` is every score's
+    standard deviation in the population; unless told, that of the faces before the edit. Changes are slopes over the amounts, one
+    for each face (least squares through the unedited face). Raises ShapeError for edits that were measured on different scores.
+    """
+    edits = list(measured.values())
+    if not edits or any(one.names != edits[0].names for one in edits):
+        raise ShapeError("a leakage matrix needs one edit at least, and all of them measured with the same judge.")
+    names, rng = edits[0].names, np.random.RandomState(seed)
+    rows = []
+    for edited, one in measured.items():
+        own, unit = one.at(edited), np.array([std[name] for name in names]) if std else one.before.double().std(dim=0).numpy()
+        slopes = _slopes(one) / unit  # [face, name]
+        count = rng.multinomial(len(slopes), np.full(len(slopes), 1 / len(slopes)), size=resamples)  # [resample, face]
+        means = np.concatenate([slopes.mean(axis=0, keepdims=True), count @ slopes / len(slopes)])
+        ratio = means / means[:, [own]]
+        rows.append((ratio[0], *np.percentile(ratio[1:], [2.5, 97.5], axis=0), ratio[0] * unit))
+    return Leakage(tuple(measured), names, *map(np.stack, zip(*rows, strict=True)), faces=len(edits[0].seeds))
+
+
+def leak_cut(raw: Effects, cure: Effects, edited: str, into: str) -> Estimate:
+    """How much of a leak a cure removes, 1 - |leak with it| / |leak without|: 1 is all, 0 nothing, below 0 it made things worse.
+
+    A leak is the change of `into` for every unit of change of `edited`. Both edits must have been measured on the same faces, which
+    are then resampled together (paired bootstrap). Raises ShapeError otherwise.
+    """
+    if raw.seeds != cure.seeds:
+        raise ShapeError("raw edit and cure were measured on different faces: measure both with the same seeds, as effects_of does.")
+    rows = np.concatenate([_slopes(one)[:, [one.at(edited), one.at(into)]] for one in (raw, cure)], axis=1)  # [face, 4]
+
+    def cut(some: np.ndarray) -> float:
+        own_raw, leak_raw, own_cure, leak_cure = some.mean(axis=0)
+        return 1 - abs(leak_cure / own_cure) / abs(leak_raw / own_raw)
+
+    return bootstrap(rows, cut)
+
+
+def layer_sweep(
+    generator: Generator,
+    direction: Direction,
+    amounts: Sequence[float],
+    seeds: Iterable[int],
+    predictors: Predictor | Sequence[Predictor],
+    groups: Mapping[str, Layers] = GROUPS,
+    **options: object,
+) -> dict[str, Effects]:
+    """The same edit in each group of layers alone, and in "all": {group: Effects}. `options` are those of `effects`."""
+    edits = {name: replace(direction, layers=layer_range(layers, generator.num_layers)) for name, layers in groups.items()}
+    return effects_of(generator, {**edits, "all": replace(direction, layers=None)}, amounts, seeds, predictors, **options)
+
+
+def carried(part: Effects, whole: Effects, name: str) -> Estimate:
+    """The share of the whole edit's mean change that a part of it makes alone, by paired bootstrap. Parts need not add up to 1."""
+    if part.seeds != whole.seeds:
+        raise ShapeError("part and whole were measured on different faces: measure both with the same seeds, as layer_sweep does.")
+    rows = np.stack([_slopes(one)[:, one.at(name)] for one in (part, whole)], axis=1)  # [face, 2]
+    return bootstrap(rows, lambda some: some[:, 0].mean() / some[:, 1].mean())
+
+
+def _slopes(one: Effects) -> Float[np.ndarray, "face name"]:
+    """Change of every score for every step, for each face: least squares through the unedited face."""
+    amounts = np.array(one.amounts)
+    if not amounts.any():
+        raise ShapeError("an edit of amount 0 changes nothing, so nothing can be said for each step of it. Measure other amounts.")
+    change = (one.after.double() - one.before.double()).numpy()  # [amount, face, name]
+    return np.tensordot(amounts, change, axes=1) / (amounts**2).sum()

@@ -1,0 +1,1 @@
+"""Chapter 01: two networks with opposite tasks."""

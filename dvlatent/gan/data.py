@@ -1,0 +1,157 @@
+"""Small data to learn on: handwritten digits, points of the plane, and pictures moved a little. Taught in notebooks 01 and 02."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from dvlatent.errors import AssetBroken, AssetMissing, ShapeError
+
+SIZE = 28  # pixels along a side of a digit
+COUNT, LIMIT_BYTES = 5000, 20 * 2**20  # digits in the file; it unpacks to 9 MB
+HELD_OUT = 1000  # digits that nothing of ours is trained on
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Handwritten digits: white ink on black, and what each one is."""
+
+    images: Float[Tensor, "digit 1 28 28"]  # in [-1, 1]
+    labels: Int[Tensor, " digit"]  # 0 to 9
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def split(self) -> tuple[Digits, Digits]:
+        """To train on, and held out: every fifth of each class, the same ones always. Of 5,000 digits, 4,000 and 1,000."""
+        held = torch.zeros(len(self), dtype=torch.bool)
+        for label in range(10):
+            held[(self.labels == label).nonzero()[4::5]] = True
+        return Digits(self.images[~held], self.labels[~held]), Digits(self.images[held], self.labels[held])
+
+
+def digits(path: Path | str | None = None, *, full: bool = False) -> Digits:
+    """The 5,000 MNIST digits of a gzipped table: one digit a row, 784 bytes from 0 to 255 and its name (LeCun et al. 1998).
+
+    `full=True` asks OpenML for all 70,000 through scikit-learn, which needs a network the first time.
+    Raises AssetBroken if the file is no such table, AssetMissing if it, or the network, is not there. Taught in notebook 01.
+    """
+    if full:
+        return _openml()
+    if path is None:
+        raise AssetMissing('digits needs the path of its table, or full=True for all of MNIST. dvlatent.load("mnist") knows the path.')
+    try:
+        with gzip.open(path) as file:
+            text = file.read(LIMIT_BYTES + 1)
+    except FileNotFoundError as reason:
+        raise AssetMissing(f"there is no file {path}. Run `dvlatent assets` once: it fetches the digits.") from reason
+    except (OSError, EOFError) as reason:
+        raise AssetBroken(f"{path} cannot be unpacked ({reason}). Run `dvlatent assets` to repair it.") from reason
+    try:
+        table = np.loadtxt(text.decode("ascii").splitlines(), delimiter=",", dtype=np.int64) if len(text) <= LIMIT_BYTES else None
+    except (ValueError, UnicodeDecodeError):
+        table = None
+    if table is None or table.ndim != 2 or table.shape != (COUNT, SIZE * SIZE + 1) or table.min() < 0 or table.max() > 255:
+        row = "785 whole numbers up to 255 a row"
+        raise AssetBroken(f"{path} is not the table of {COUNT} digits, {row}. Run `dvlatent assets` to repair it.")
+    return _digits(table[:, :-1], table[:, -1], str(path))
+
+
+def _digits(pixels: np.ndarray, labels: np.ndarray, source: str) -> Digits:
+    if labels.min() < 0 or labels.max() > 9:
+        raise AssetBroken(f"{source} names digits {labels.min()} to {labels.max()}, not 0 to 9. Run `dvlatent assets` to repair it.")
+    images = torch.from_numpy(pixels.astype(np.float32)).view(-1, 1, SIZE, SIZE) / 127.5 - 1
+    return Digits(images, torch.from_numpy(labels.astype(np.int64)))
+
+
+def _openml() -> Digits:
+    from sklearn.datasets import fetch_openml
+
+    try:
+        table = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
+    except Exception as reason:  # whatever a network can do wrong
+        raise AssetMissing(
+            f"the full MNIST could not be fetched from OpenML ({type(reason).__name__}). It needs a network once; "
+            'without one, dvlatent.load("mnist") gives the 5,000 digits that are installed.'
+        ) from reason
+    return _digits(np.asarray(table.data), np.asarray(table.target).astype(np.int64), "OpenML's mnist_784")
+
+
+# Points of the plane: what a GAN can be watched on.
+
+
+def ring(count: int, modes: int = 8, radius: float = 2.0, std: float = 0.1, seed: int = 0) -> Float[Tensor, "point 2"]:
+    """Points around `modes` places that stand evenly on a circle, as many at each as dice will have it. Taught in notebook 01."""
+    rng = np.random.RandomState(seed)
+    return _around(ring_centres(modes, radius).numpy(), count, std, rng)
+
+
+def ring_centres(modes: int = 8, radius: float = 2.0) -> Float[Tensor, "mode 2"]:
+    """The places that `ring` draws around."""
+    if modes < 1:
+        raise ShapeError(f"a ring of {modes} places has no points: give modes=8.")
+    angle = 2 * math.pi * torch.arange(modes) / modes
+    return radius * torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def grid_points(count: int, side: int = 5, std: float = 0.05, seed: int = 0) -> Float[Tensor, "point 2"]:
+    """Points around side x side places between -2 and 2: the other usual test of mode collapse."""
+    line = np.linspace(-2, 2, side)
+    places = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    return _around(places, count, std, np.random.RandomState(seed))
+
+
+def spiral(count: int, turns: float = 2.0, radius: float = 2.0, std: float = 0.05, seed: int = 0) -> Float[Tensor, "point 2"]:
+    """Points along a line that winds outward: one connected thing, where the ring has many."""
+    rng = np.random.RandomState(seed)
+    way = np.sqrt(rng.rand(count))  # as dense outside as inside
+    angle = 2 * np.pi * turns * way
+    line = radius * way[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return torch.from_numpy(line + std * rng.randn(count, 2)).float()
+
+
+def _around(places: np.ndarray, count: int, std: float, rng: np.random.RandomState) -> Tensor:
+    return torch.from_numpy(places[rng.randint(len(places), size=count)] + std * rng.randn(count, 2)).float()
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Moves pictures a little, each in its own way: shift, turn, zoom, shear and an elastic pull (Simard et al. 2003).
+
+    Drawing and doing are apart, so that several processes can draw the same dice and each do its share.
+    """
+
+    shift_px: float = 2.0  # standard deviations, all of them
+    turn_degrees: float = 6.0
+    zoom: float = 0.08
+    shear: float = 0.08
+    elastic_px: float = 0.7
+    knots: int = 5  # side of the coarse grid whose points are pulled
+    share: float = 1.0  # of the pictures that are moved at all
+
+    def draw(self, count: int, rng: torch.Generator) -> Float[Tensor, "picture number"]:
+        """The dice of `count` pictures."""
+        numbers = torch.randn(count, 6 + 2 * self.knots**2, generator=rng).clamp(-2.5, 2.5)
+        return numbers * (torch.rand(count, 1, generator=rng) < self.share)
+
+    def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
+        """Move every picture as its dice say; differentiable, same shape. What comes in from outside is black."""
+        size = image.shape[-1]
+        numbers = numbers.to(image)
+        turn, x, y, zoom, shear, _ = numbers[:, :6].unbind(1)
+        turn, scale = torch.deg2rad(self.turn_degrees * turn), torch.exp(self.zoom * zoom)
+        cos, sin, pull = turn.cos() * scale, turn.sin() * scale, 2 * self.shift_px / size
+        matrix = torch.stack([cos, self.shear * shear - sin, pull * x, sin, cos, pull * y], dim=1).view(-1, 2, 3)
+        where = F.affine_grid(matrix, [len(image), 1, size, size], align_corners=False)  # [picture, size, size, 2]
+        if self.elastic_px:
+            knots = numbers[:, 6:].view(-1, 2, self.knots, self.knots) * 2 * self.elastic_px / size
+            where = where + F.interpolate(knots, size=(size, size), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        return F.grid_sample(image + 1, where, mode="bilinear", padding_mode="zeros", align_corners=False) - 1  # outside 0 is black

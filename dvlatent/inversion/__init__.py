@@ -1,0 +1,1 @@
+"""Chapter 06: a photo found among the faces."""

@@ -1,0 +1,1 @@
+"""Measures of latent spaces, pictures, edits and filters."""

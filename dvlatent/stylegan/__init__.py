@@ -1,0 +1,1 @@
+"""Chapters 03 and 04: the generator of faces."""

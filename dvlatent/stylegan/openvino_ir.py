@@ -1,0 +1,148 @@
+"""Reading networks from OpenVINO's intermediate representation (IR, version 10) without OpenVINO.
+
+An IR is two files: an .xml that lists the layers in the order they run, and a .bin that holds their numbers.
+Every `Const` layer says where its numbers lie. We read those, check them, and put them into our own network.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvlatent.errors import CheckpointError
+from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
+
+TYPES = {"f32": "<f4", "i64": "<i8", "i32": "<i4"}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One `Const` layer of an IR."""
+
+    name: str
+    value: np.ndarray  # read only
+
+
+def read_constants(xml: Path) -> list[Constant]:
+    """Every constant of the IR, in the order in which the layers run. The .bin lies beside the .xml.
+
+    Raises CheckpointError for anything that is not a whole IR of version 10: nothing in the files is trusted.
+    """
+    blob = xml.with_suffix(".bin")
+    try:
+        if xml.stat().st_size > 16 * 2**20:
+            raise CheckpointError(f"{xml.name} has {xml.stat().st_size:,} bytes; the description of a network has a few hundred thousand.")
+        text = xml.read_bytes()
+        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+            raise CheckpointError(f"{xml.name} declares XML entities, which no IR does. Run `dvlatent assets` to fetch the files again.")
+        root = ElementTree.fromstring(text)
+        data = np.memmap(blob, dtype=np.uint8, mode="r") if blob.stat().st_size else np.empty(0, np.uint8)
+    except (OSError, ElementTree.ParseError) as error:
+        problem = f"{xml.name} with {blob.name} cannot be read as a network: {error}. Run `dvlatent assets` to repair it."
+        raise CheckpointError(problem) from error
+    if root.tag != "net" or root.get("version") != "10":
+        raise CheckpointError(f"{xml.name} is <{root.tag}> of version {root.get('version')}; an OpenVINO IR of version 10 was needed.")
+    return [_constant(layer, data, xml.name) for layer in root.iterfind("layers/layer[@type='Const']")]
+
+
+def _constant(layer: ElementTree.Element, data: np.ndarray, file: str) -> Constant:
+    name = layer.get("name", "?")
+    try:
+        attributes = layer.find("data").attrib  # type: ignore[union-attr]
+        dtype = np.dtype(TYPES[attributes["element_type"]])
+        shape = tuple(int(size) for size in attributes["shape"].split(",") if size.strip())
+        offset, size = int(attributes["offset"]), int(attributes["size"])
+    except (AttributeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"constant '{name}' of {file} does not say where its numbers are ({error!r}).") from error
+    needed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=1) < 0 or size != needed:
+        raise CheckpointError(f"constant '{name}' of {file} has {size} bytes, but its shape {list(shape)} needs {needed}.")
+    if offset < 0 or offset + size > len(data):
+        raise CheckpointError(
+            f"constant '{name}' of {file} ends at byte {offset + size:,}, but the .bin has only {len(data):,}: it was cut short. "
+            "Run `dvlatent assets` to repair it."
+        )
+    return Constant(name, np.frombuffer(data[offset : offset + size], dtype=dtype).reshape(shape))
+
+
+def read_mobile_stylegan(folder: Path) -> MobileStyleGAN:
+    """MobileStyleGAN (Belousov 2021) from `MappingNetwork.xml` and `SynthesisNetwork.xml` with their .bin files.
+
+    Raises CheckpointError if a part is missing, has another shape, or holds numbers that are not finite.
+    """
+    generator = MobileStyleGAN()
+    state = _mapping_state(read_constants(folder / "MappingNetwork.xml"))
+    state |= _synthesis_state(read_constants(folder / "SynthesisNetwork.xml"))
+    for name, expected in generator.state_dict().items():
+        if name == "w_mean" or name.startswith("preview_head"):
+            continue
+        if name not in state:
+            raise CheckpointError(f"the network in {folder} has no '{name}': it is not the MobileStyleGAN of random-face 2021.7.21.1.")
+        if state[name].shape != expected.shape:
+            raise CheckpointError(f"'{name}' in {folder} has shape {list(state[name].shape)}; {list(expected.shape)} was needed.")
+        if not torch.isfinite(state[name]).all():
+            raise CheckpointError(f"'{name}' in {folder} holds numbers that are not finite. Run `dvlatent assets` to repair it.")
+    generator.load_state_dict(state, strict=False)
+    return generator.eval().requires_grad_(False)
+
+
+def _mapping_state(constants: list[Constant]) -> dict[str, Tensor]:
+    """Eight linear layers, in the order they run: 512 x 512 weights, each followed by its bias."""
+    weights = [constant.value for constant in constants if constant.value.ndim == 2 and constant.value.size > 512]
+    biases = [constant.value for constant in constants if constant.value.ndim == 1 and constant.value.size > 16]
+    state = {f"mapping_layers.{i}.weight": _tensor(weight) for i, weight in enumerate(weights)}
+    return state | {f"mapping_layers.{i}.bias": _tensor(bias) for i, bias in enumerate(biases)}
+
+
+def _synthesis_state(constants: list[Constant]) -> dict[str, Tensor]:
+    """Named parameters keep their names; noise and demodulated weights have none and are told by their order.
+
+    The exporter folded demodulation into the weights (`Mul_..._copy`) and the noise strength into the noise.
+    """
+    convs = ["conv1"] + [f"blocks.{i}.{conv}" for i in range(7) for conv in ("conv1", "conv2")]
+    state, folded, noises = {}, iter(convs), iter(convs)
+    for name, value in ((constant.name, constant.value) for constant in constants):
+        if re.fullmatch(r"Mul_\d+_copy", name):
+            conv = next(folded, "unexpected")
+            state[f"{conv}.weight"] = _tensor(value if conv == "conv1" else value.reshape(value.shape[:2]))
+        elif value.ndim == 4 and value.shape[:2] == (1, 1) and value.shape[2] == value.shape[3] >= 4:
+            state[f"{next(noises, 'unexpected')}.noise"] = _tensor(value[0, 0])
+        elif name == "m.input.input":
+            state["constant"] = _tensor(value)
+        elif name.startswith("m."):
+            ours = name[2:].replace("layers.6.to_img.conv.weight", "to_image.weight").replace("layers.6.to_img.", "to_image.")
+            ours = ours.replace("layers.", "blocks.").replace(".conv.modulation.", ".modulation.").replace(".conv.weight_dw", ".depthwise")
+            if ours.endswith(".depthwise"):
+                state[ours] = _tensor(value.reshape(value.shape[0], 1, 3, 3))
+            elif ours == "to_image.weight":
+                state[ours] = _tensor(value.reshape(value.shape[:2]))
+            else:
+                state[ours] = _tensor(value if ours.endswith("weight") else value.reshape(-1))
+    return _bands_together(state)
+
+
+def _bands_together(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Reorder channels so that each of the four wavelet bands is one piece of memory.
+
+    The file has ll of every channel, then (lh, hl, hh) of channel 0, of channel 1 ...; our network has ll, lh, hl, hh.
+    """
+    for i, before in enumerate(["conv1", *(f"blocks.{i}.conv2" for i in range(6)), "to_image"]):
+        names = [f"{before}.weight", f"{before}.bias"]
+        names += [f"blocks.{i}.up.modulation.weight", f"blocks.{i}.up.modulation.bias"] if before != "to_image" else []
+        for name in names:
+            if name in state:
+                count = len(state[name]) // 4
+                details = torch.arange(count, 4 * count).view(count, 3).T.flatten()
+                state[name] = state[name][torch.cat([torch.arange(count), details])]
+    return state
+
+
+def _tensor(value: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(value, dtype=np.float32))  # a copy: the file may go away

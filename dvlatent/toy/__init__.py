@@ -1,0 +1,1 @@
+"""A drawn face whose truth is known."""
