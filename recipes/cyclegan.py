@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from judge import array_on_disk
+from common import array_on_disk
 from tqdm import tqdm
 
 from dvlatent import checkpoint, images

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from judge import array_on_disk, disturb, natural
-from ship import LICENCE
+from common import LICENSE, array_on_disk, natural
+from judge import disturb
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -224,7 +224,7 @@ def ship_encoder(out: Path, folder: Path, test_faces: int = 200, **chosen: int) 
         "close_up": "dlib's identity network without its last layer (CC0), unchanged and not in this file: read from the assets",
         "config": plan,
         "command": f"dvlatent train encoder --out {out.name} --faces {config.faces} --steps {config.steps}",
-        "licence": LICENCE,
+        "licence": LICENSE,
         "scores": {f"previews at psi {psi:g}": encoder_scores(encoder, generator, *judges, seeds, psi) for psi in (0.7, 1.0)},
     }
     checkpoint.save(out, tensors, description)

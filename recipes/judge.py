@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import array_on_disk, natural
 from torch import Tensor
 from torch.nn import functional as F
 
 from dvlatent import images
 from dvlatent.errors import CheckpointError
 from dvlatent.faces.judge import BIN_YEARS, SIZE_PX, Judge
-from dvlatent.latents import broadcast, w_of
 from dvlatent.training import restored, state_of
-from dvlatent.types import Generator, Image, Predictor, Ws
+from dvlatent.types import Generator, Image, Predictor
 
 LEARNT = ("age", "male", "smile")  # columns of the labels; glasses come from `glasses_labels`
 
@@ -91,11 +91,6 @@ def label_pool(
             labels[face] = [float(scores[which][column]) for which, column in (columns[name] for name in LEARNT)]
             pictures[face] = small(picture)[0]
         yield LabelPool(pictures, labels, face + 1)
-
-
-def natural(generator: Generator, draw: Callable[[Ws], Image], seed: int, psi: float) -> Image:
-    """The face of a seed as a file would hold it, rounded to bytes: [1, 3, size, size]."""
-    return images.from_uint8(images.to_uint8(draw(broadcast(w_of(generator, seed, psi), generator.num_layers))))
 
 
 def small(image: Image) -> np.ndarray:
@@ -225,13 +220,3 @@ def _evened(age_years: np.ndarray, even: float) -> np.ndarray:
     count = np.bincount(group, minlength=16)
     often = np.maximum(count[group], 0.005 * len(group)) ** -even  # a handful of faces must not fill every batch
     return often / often.sum()
-
-
-def array_on_disk(path: Path, shape: tuple[int, ...], kind: type) -> np.ndarray:
-    """A .npy file to fill bit by bit, made if it is not there yet. Raises CheckpointError for one of another size."""
-    if not path.exists():
-        np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-    array = np.lib.format.open_memmap(path, mode="r+")
-    if array.shape != shape or array.dtype != kind:
-        raise CheckpointError(f"{path} holds {array.shape} numbers; {shape} were needed. Delete it, or ask for as many faces.")
-    return array

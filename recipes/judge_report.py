@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import LICENSE
 from jaxtyping import Float
 from judge import JudgeConfig, LabelPool, glasses_labels, label_pool, train_judge
-from ship import LICENCE
 from tqdm import tqdm
 
 from dvlatent import checkpoint, images
@@ -93,7 +93,7 @@ def ship_judge(out: Path, folder: Path, test_faces: tuple[int, int] = (1000, 200
         "labels": "age and male: `attributes`; smile: `landmarks`; glasses: one person's eye. Perceived, and no truer than its teachers",
         "config": plan,
         "command": f"dvlatent train judge --out {out.name} --faces {config.faces} --steps {config.steps}",
-        "licence": LICENCE,
+        "licence": LICENSE,
         "scores": scores,
     }
     checkpoint.save(out, tensors, description)
