@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+PINS := .ci/constraints.txt
 PIP := $(PY) -m pip --disable-pip-version-check
 SUDO ?= sudo
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
@@ -24,7 +25,7 @@ lab: $(READY) assets  ## open JupyterLab on the first notebook
 
 test: $(READY) assets  ## everything from nothing: unit, contract and structure tests, then every notebook cell by cell
 	@$(MAKE) --no-print-directory browser SUDO= || echo "Going on without a browser: the tests of the sliders will be skipped."
-	$(PY) -m pytest tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal tests
 	$(PY) -m pytest --nbval --nbval-current-env notebooks
 
 check: $(READY)  ## style, floors, file sizes, documents (types are checked by the tests as they run)
@@ -36,7 +37,7 @@ notebooks: $(READY) assets  ## make the .ipynb files from notebooks/src and run 
 	$(PY) notebooks/build.py execute $(NAMES)
 
 bench: $(READY) assets  ## measure time and memory; prints ratios
-	@$(PY) -c "import openvino" 2>/dev/null || $(PIP) install -c constraints.txt -e ".[bench]"  # the peer
+	@$(PY) -c "import openvino" 2>/dev/null || $(PIP) install -c $(PINS) -e ".[bench]"  # the peer
 	$(PY) benchmarks/run.py
 
 badges: $(READY)  ## point every Colab badge at one repository: make badges REPO=owner/name
@@ -57,15 +58,15 @@ browser:  ## install Chromium for the tests of the sliders, where it is missing
 	echo "No browser found: installing Debian's chromium (about 100 MB, a minute) ..."; \
 	$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core
 
-pins: $(READY)  ## write constraints.txt from what is installed now (after an upgrade that passed `make test`)
-	$(PY) .ci/pins.py > constraints.new && mv constraints.new constraints.txt && touch $(READY)
+pins: $(READY)  ## write .ci/constraints.txt from what is installed now (after an upgrade that passed `make test`)
+	$(PY) .ci/pins.py > $(PINS).new && mv $(PINS).new $(PINS) && touch $(READY)
 
 clean:  ## remove what make wrote, except .venv and the downloads
 	rm -rf build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # torch comes first and alone, at its pinned version: a machine that has its own build of it (CPU or CUDA) takes that one.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(PINS)
 	@command -v $(PYTHON) >/dev/null 2>&1 || { \
 	  echo "There is no '$(PYTHON)' here. Install Python 3.10 or newer, or name yours: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -74,9 +75,9 @@ $(READY): pyproject.toml constraints.txt
 	@[ -x $(PY) ] && $(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "Python could not make an environment. On Debian and Ubuntu: apt-get install python3-venv, then run this again."; exit 1; }
 	@echo "1 of 2: PyTorch"
-	@$(PIP) install -c constraints.txt torch || { echo "$(INSTALL_FAILED)"; exit 1; }
+	@$(PIP) install -c $(PINS) torch || { echo "$(INSTALL_FAILED)"; exit 1; }
 	@echo "2 of 2: the other packages, and dvlatent itself"
-	@$(PIP) install -c constraints.txt -e ".[course,test]" || { echo "$(INSTALL_FAILED)"; exit 1; }
+	@$(PIP) install -c $(PINS) -e ".[course,test]" || { echo "$(INSTALL_FAILED)"; exit 1; }
 	@touch $@
 
 INSTALL_FAILED := pip could not finish: its last lines say why. Without a network this one step cannot work; with one, run the same \

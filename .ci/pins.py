@@ -1,4 +1,4 @@
-"""Print constraints.txt for the environment that runs this: `make pins` after an upgrade that passed the tests.
+"""Print .ci/constraints.txt for the environment that runs this: `make pins` after an upgrade that passed the tests.
 
 Exact versions of everything installed, direct and indirect. Local suffixes (torch's +cpu) are dropped, so that one
 file serves every machine; a version that gave up on an old Python says so in a marker, and pip chooses freely there.

@@ -1,29 +1,28 @@
-"""Shared by all tests. Tests marked `shapes` run with every shape and type in the signatures of floors 0 and 1 checked."""
+"""Shared by all tests: one thread a process, checked shapes on request, networks loaded once, a few faces drawn once a run.
 
+Tests marked `shapes` run with every shape and type in the signatures of the floor files checked.
+"""
+
+import os
 import signal
+from typing import NamedTuple
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other, one core each; before torch is imported
+
+import psutil
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from jaxtyping import config as shapes
 from jaxtyping import install_import_hook
 
-HOOKED = [f"dvlatent.{name}" for name in ("types", "rng", "latents", "images", "directions")]  # before anything of dvlatent is imported
+HOOKED = [f"dvlatent.{name}" for name in ("types", "latents", "images", "directions")]  # before anything of dvlatent is imported
 install_import_hook(HOOKED, "beartype.beartype(conf=__import__('beartype').BeartypeConf(is_pep484_tower=True))")  # 1 passes for 1.0
 shapes.update("jaxtyping_disable", True)
 
 settings.register_profile("laws", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile("laws")
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """For many small operations: two threads would wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: the processes of our tests must hear Ctrl-C
@@ -36,4 +35,57 @@ def pytest_runtest_setup(item):
     shapes.update("jaxtyping_disable", refusal or item.get_closest_marker("shapes") is None)
 
 
-from store_place import _installed, place, unzip, whole  # noqa: E402, F401  (fixtures of the asset cache, after the import hook)
+@pytest.fixture(scope="session")
+def one_thread():
+    """Nothing any more: every test has one thread."""
+
+
+def pytest_xdist_auto_num_workers(config):
+    """For `-n auto`: one process a core, as long as each has two gigabytes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, int(psutil.virtual_memory().available / 2e9)))
+
+
+def loaded(name):
+    """A network or data set that `dvlatent.load` knows, once a process. Tests may not change it."""
+
+    @pytest.fixture(scope="session", name=name)
+    def fixture():
+        from dvlatent.zoo import load
+
+        return load(name)
+
+    return fixture
+
+
+NAMES = ("faces", "attributes", "landmarks", "identity", "aligner", "perceptual", "judge", "mnist")
+faces, attributes, landmarks, identity, aligner, perceptual, judge, mnist = map(loaded, NAMES)
+
+
+class Portraits(NamedTuple):
+    """Four faces at psi 0.7, as they were drawn; do not change them."""
+
+    seeds: list[int]
+    ws: torch.Tensor  # [4, 16, 512]
+    full: torch.Tensor  # [4, 3, 1024, 1024]
+    preview: torch.Tensor  # [4, 3, 256, 256]
+
+
+@pytest.fixture(scope="session")
+def portraits(faces, tmp_path_factory):
+    """Drawn once a run: the processes of a run share a file."""
+    from dvlatent.latents import broadcast, normal, truncate
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with FileLock(folder / "portraits.lock"):
+        if not (folder / "portraits.pt").exists():
+            seeds = [1, 4, 85, 265]
+            ws = truncate(broadcast(faces.mapping(normal(seeds, faces.z_dim)), faces.num_layers), toward=faces.w_mean, psi=0.7)
+            with torch.no_grad():
+                full, preview = (torch.cat([draw(one) for one in ws.split(1)]) for draw in (faces.synthesis, faces.preview))
+            torch.save((seeds, ws, full, preview), folder / "portraits.pt")
+        return Portraits(*torch.load(folder / "portraits.pt"))
+
+
+from store_place import _installed, place, unzip, whole  # noqa: E402, F401  (fixtures of the asset cache)

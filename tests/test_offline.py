@@ -117,8 +117,9 @@ def test_a_notebook_cell_runs_offline(offline):
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make on this machine")
 @pytest.mark.parametrize("target", ["course", "test"])
 def test_make_calls_pip_only_when_a_dependency_file_changed(target, tmp_path):
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
+    for name in ("Makefile", "pyproject.toml", ".ci/constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     stamp = tmp_path / ".venv" / ".ready"
     stamp.parent.mkdir()
 
@@ -130,5 +131,5 @@ def test_make_calls_pip_only_when_a_dependency_file_changed(target, tmp_path):
     stamp.touch()
     assert "pip" not in plan() and "venv .venv" not in plan(), "a ready environment is left alone"
     assert "assets" in plan()
-    os.utime(tmp_path / "constraints.txt", (stamp.stat().st_mtime + 10,) * 2)
+    os.utime(tmp_path / ".ci" / "constraints.txt", (stamp.stat().st_mtime + 10,) * 2)
     assert "pip" in plan(), "changed pins are installed"
