@@ -140,8 +140,9 @@ def read_map(path: Path) -> Any:
     from dvlatent.autoencoder.model import Autoencoder, AutoencoderConfig
 
     tensors, description = checkpoint.load(path, "autoencoder")
-    config = {name: tuple(value) if isinstance(value, list) else value for name, value in description["config"].items()}
-    net = Autoencoder(AutoencoderConfig(**config))
+    tensors = {name.replace("centre.", "center."): tensor for name, tensor in tensors.items()}  # as our files spell it
+    sizes = {name.replace("look", "encoder_side"): size for name, size in description["config"].items()}
+    net = Autoencoder(AutoencoderConfig(**{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}))
     checkpoint.load_weights(net, tensors, path.name)
     return net.eval().requires_grad_(False)
 

@@ -1,7 +1,7 @@
-"""Autoencoders: a picture squeezed through one, two or three numbers, and drawn again from them. Taught in notebook 02.
+"""Autoencoders: a picture compressed to one, two or three numbers, and drawn again from them. Taught in notebook 02.
 
 The numbers are the picture's place on a line, on a map or in a cube. The variational one (Kingma and Welling 2014) learns a small
-cloud for every picture instead of a point, and keeps all clouds together near the origin, so that the map has fewer holes.
+cloud for every picture instead of a point, and pulls all clouds toward the origin, so that the map has fewer holes.
 """
 
 from __future__ import annotations
@@ -24,47 +24,48 @@ Code = Float[Tensor, "batch code"]
 class AutoencoderConfig:
     """The shape of an autoencoder: layers of ever fewer numbers, then of ever more."""
 
-    code: int = 2  # numbers that a picture is squeezed into: the axes of the map
+    code: int = 2  # numbers that a picture is compressed to: the axes of the map
     side: int = 28  # height and width of a picture, in pixels
-    channels: int = 1  # 1 for ink, 3 for colours
-    look: int = 28  # side that pictures are reduced to before the encoder reads them
+    channels: int = 1  # 1 for ink, 3 for colors
+    encoder_side: int = 28  # side that pictures are reduced to before the encoder reads them
     encoder: tuple[int, ...] = (128, 128)  # widths of its layers
-    decoder: tuple[int, ...] = (64, 128)  # widths of its layers; small, for pages decode in plain JavaScript
+    decoder: tuple[int, ...] = (64, 128)  # widths of its layers; small, because web pages decode in plain JavaScript
     variational: bool = False  # learn clouds instead of points
 
 
-FACES = AutoencoderConfig(side=64, channels=3, look=16, encoder=(256, 128), decoder=(128, 256, 32))  # the narrow last layer keeps it small
+# The narrow last layer keeps the file small.
+FACES = AutoencoderConfig(side=64, channels=3, encoder_side=16, encoder=(256, 128), decoder=(128, 256, 32))
 
 
 class Autoencoder(nn.Module):
-    """[batch, channels, side, side] in [-1, 1] -> [batch, code] -> the same shape again."""
+    """[batch, channels, side, side] in [-1, 1] -> [batch, code] -> the same shape again. Raises ShapeError for an impossible config."""
 
     def __init__(self, config: AutoencoderConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or AutoencoderConfig()
-        if min(config.code, config.side, config.look, *config.encoder, *config.decoder) < 1 or config.channels not in (1, 3):
+        if min(config.code, config.side, config.encoder_side, *config.encoder, *config.decoder) < 1 or config.channels not in (1, 3):
             raise ShapeError(f"an autoencoder needs sizes of at least 1, and 1 or 3 channels; given: {config}.")
         outputs = config.code * (2 if config.variational else 1)
-        self.encoder = perceptron(config.channels * config.look**2, *config.encoder, outputs)
+        self.encoder = perceptron(config.channels * config.encoder_side**2, *config.encoder, outputs)
         self.decoder = perceptron(config.code, *config.decoder, config.channels * config.side**2)
-        self.centre = nn.Identity() if config.variational else nn.BatchNorm1d(config.code, affine=False)  # codes of mean 0 and spread 1
+        self.center = nn.Identity() if config.variational else nn.BatchNorm1d(config.code, affine=False)  # codes of mean 0 and std 1
 
     def encode(self, image: Image) -> Code:
-        """Where a picture lies on the map; of a variational one, the middle of its cloud. Raises ShapeError for other shapes."""
+        """The place of a picture on the map; of a variational one, the mean of its cloud. Raises ShapeError for other shapes."""
         return self.posterior(image)[0]
 
     def posterior(self, image: Image) -> tuple[Code, Code]:
-        """Middle and log variance of a picture's cloud (Kingma and Welling 2014, equation 9); an ordinary one has clouds of no size."""
+        """Mean and log variance of a picture's cloud (Kingma and Welling 2014, equation 9); an ordinary one has clouds of no size."""
         side, channels = self.config.side, self.config.channels
         if image.ndim != 4 or tuple(image.shape[1:]) != (channels, side, side):
             raise ShapeError(f"pictures of shape [batch, {channels}, {side}, {side}] were needed; these are {list(image.shape)}.")
-        if self.config.look != side:
-            image = F.interpolate(image, size=(self.config.look,) * 2, mode="area")
+        if self.config.encoder_side != side:
+            image = F.interpolate(image, size=(self.config.encoder_side,) * 2, mode="area")
         numbers = self.encoder((image.flatten(1) + 1) / 2)  # ink from 0 to 1
         if self.config.variational:
-            middle, log_variance = numbers.chunk(2, dim=1)
-            return middle, log_variance
-        return self.centre(numbers), torch.full_like(numbers, -torch.inf)
+            mean, log_variance = numbers.chunk(2, dim=1)
+            return mean, log_variance
+        return self.center(numbers), torch.full_like(numbers, -torch.inf)
 
     def decode(self, code: Code) -> Image:
         """The picture at a place of the map, also where no picture was: [batch, code] -> [batch, channels, side, side]."""
@@ -73,7 +74,7 @@ class Autoencoder(nn.Module):
         return as_pictures(self.decoder(code), self.config.channels, self.config.side)
 
     def forward(self, image: Image) -> Image:
-        """Squeeze and draw again."""
+        """Encode, then decode."""
         return self.decode(self.encode(image))
 
 

@@ -1,4 +1,4 @@
-"""Small data to learn on: handwritten digits, points of the plane, and pictures moved a little. Taught in notebooks 01 and 02."""
+"""Small data to learn from: handwritten digits, a ring of points, and small movements of pictures. Taught in notebooks 01 and 02."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from dvlatent.errors import AssetBroken, AssetMissing, ShapeError
 
 SIZE = 28  # pixels along a side of a digit
 COUNT, LIMIT_BYTES = 5000, 20 * 2**20  # digits in the file; it unpacks to 9 MB
-HELD_OUT = 1000  # digits that nothing of ours is trained on
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Digits:
         return len(self.labels)
 
     def split(self) -> tuple[Digits, Digits]:
-        """To train on, and held out: every fifth of each class, the same ones always. Of 5,000 digits, 4,000 and 1,000."""
+        """Digits to train on, and digits held out: every fifth of each class, always the same. Of 5,000 digits, 4,000 and 1,000."""
         held = torch.zeros(len(self), dtype=torch.bool)
         for label in range(10):
             held[(self.labels == label).nonzero()[4::5]] = True
@@ -85,48 +84,26 @@ def _openml() -> Digits:
     return _digits(np.asarray(table.data), np.asarray(table.target).astype(np.int64), "OpenML's mnist_784")
 
 
-# Points of the plane: what a GAN can be watched on.
-
-
 def ring(count: int, modes: int = 8, radius: float = 2.0, std: float = 0.1, seed: int = 0) -> Float[Tensor, "point 2"]:
-    """Points around `modes` places that stand evenly on a circle, as many at each as dice will have it. Taught in notebook 01."""
+    """Points of the plane around `modes` centers on a circle, each center as likely as the others. Taught in notebook 01."""
     rng = np.random.RandomState(seed)
-    return _around(ring_centres(modes, radius).numpy(), count, std, rng)
+    centers = ring_centers(modes, radius).numpy()
+    return torch.from_numpy(centers[rng.randint(modes, size=count)] + std * rng.randn(count, 2)).float()
 
 
-def ring_centres(modes: int = 8, radius: float = 2.0) -> Float[Tensor, "mode 2"]:
-    """The places that `ring` draws around."""
+def ring_centers(modes: int = 8, radius: float = 2.0) -> Float[Tensor, "mode 2"]:
+    """The centers of `ring`. Raises ShapeError for less than one."""
     if modes < 1:
-        raise ShapeError(f"a ring of {modes} places has no points: give modes=8.")
+        raise ShapeError(f"a ring of {modes} centers has no points: give modes=8.")
     angle = 2 * math.pi * torch.arange(modes) / modes
     return radius * torch.stack([angle.cos(), angle.sin()], dim=1)
 
 
-def grid_points(count: int, side: int = 5, std: float = 0.05, seed: int = 0) -> Float[Tensor, "point 2"]:
-    """Points around side x side places between -2 and 2: the other usual test of mode collapse."""
-    line = np.linspace(-2, 2, side)
-    places = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    return _around(places, count, std, np.random.RandomState(seed))
-
-
-def spiral(count: int, turns: float = 2.0, radius: float = 2.0, std: float = 0.05, seed: int = 0) -> Float[Tensor, "point 2"]:
-    """Points along a line that winds outward: one connected thing, where the ring has many."""
-    rng = np.random.RandomState(seed)
-    way = np.sqrt(rng.rand(count))  # as dense outside as inside
-    angle = 2 * np.pi * turns * way
-    line = radius * way[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return torch.from_numpy(line + std * rng.randn(count, 2)).float()
-
-
-def _around(places: np.ndarray, count: int, std: float, rng: np.random.RandomState) -> Tensor:
-    return torch.from_numpy(places[rng.randint(len(places), size=count)] + std * rng.randn(count, 2)).float()
-
-
 @dataclass(frozen=True)
 class Warp:
-    """Moves pictures a little, each in its own way: shift, turn, zoom, shear and an elastic pull (Simard et al. 2003).
+    """Small random movements of pictures: shift, turn, zoom, shear and an elastic pull (Simard et al. 2003).
 
-    Drawing and doing are apart, so that several processes can draw the same dice and each do its share.
+    `draw` gives the random numbers and a call uses them, so that several processes draw alike and each moves its own pictures.
     """
 
     shift_px: float = 2.0  # standard deviations, all of them
@@ -135,15 +112,15 @@ class Warp:
     shear: float = 0.08
     elastic_px: float = 0.7
     knots: int = 5  # side of the coarse grid whose points are pulled
-    share: float = 1.0  # of the pictures that are moved at all
+    fraction: float = 1.0  # of the pictures that are moved at all
 
     def draw(self, count: int, rng: torch.Generator) -> Float[Tensor, "picture number"]:
-        """The dice of `count` pictures."""
+        """The random numbers of `count` pictures, one row each."""
         numbers = torch.randn(count, 6 + 2 * self.knots**2, generator=rng).clamp(-2.5, 2.5)
-        return numbers * (torch.rand(count, 1, generator=rng) < self.share)
+        return numbers * (torch.rand(count, 1, generator=rng) < self.fraction)
 
     def __call__(self, image: Tensor, numbers: Tensor) -> Tensor:
-        """Move every picture as its dice say; differentiable, same shape. What comes in from outside is black."""
+        """Move every picture as its row of numbers says; differentiable, same shape. What comes in from outside is black."""
         size = image.shape[-1]
         numbers = numbers.to(image)
         turn, x, y, zoom, shear, _ = numbers[:, :6].unbind(1)

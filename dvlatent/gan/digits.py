@@ -1,4 +1,4 @@
-"""Handwritten digits: a small generator, its critic, and a classifier to judge both with. Taught in notebooks 01 and 02.
+"""Handwritten digits: a small generator, its discriminator, and a classifier that measures both. Taught in notebooks 01 and 02.
 
 All three see pictures of 28x28 in [-1, 1]. The generator satisfies `Generator`: what works on faces works on digits.
 """
@@ -14,15 +14,15 @@ from dvlatent.errors import ShapeError
 from dvlatent.types import Image, W, Ws, Z
 
 Labels = Int[Tensor, " batch"]  # 0 to 9
-Grey = Float[Tensor, "batch 1 28 28"]
+Gray = Float[Tensor, "batch 1 28 28"]
 CLASSES = 10
 
 
 class DigitGenerator(nn.Module):
-    """64 dice to a digit: 7x7, 14x14, then 28x28 pixels; most arithmetic happens where pictures are small.
+    """64 random numbers to a digit: 7x7, 14x14, then 28x28 pixels; most arithmetic happens where pictures are small.
 
-    Without `classes`, W is Z: `mapping` hands z through. With 10, the first ten numbers of w say which digit, the others in
-    which hand: `mapping` lets the first ten dice vote, and the highest wins (a label as part of the input: Mirza and Osindero 2014).
+    Without `classes`, W is Z: `mapping` returns z. With 10, the first ten numbers of w say which digit, the others in which hand:
+    the largest of the first ten numbers of z decides (a label as part of the input: Mirza and Osindero 2014).
     """
 
     num_layers, resolution = 1, 28
@@ -40,23 +40,26 @@ class DigitGenerator(nn.Module):
         self.last = nn.Conv2d(width, 4, 3, padding=1)  # 14x14; its four channels become the pixels of 28x28
         self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
 
-    def forward(self, z: Z, labels: Labels | None = None) -> Grey:
-        """Dice to a grey digit: [batch, z] -> [batch, 1, 28, 28]. With `labels` [batch] these digits, else what the dice vote for."""
+    def forward(self, z: Z, labels: Labels | None = None) -> Gray:
+        """A random vector to a gray digit: [batch, z] -> [batch, 1, 28, 28]; with `labels` [batch], these digits."""
         return self.draw(self.mapping(z, labels))
 
     def mapping(self, z: Z, labels: Labels | None = None) -> W:
-        """Dice to coordinates: [batch, z] -> [batch, z]; the first ten become which digit it is, at the dice's own scale."""
+        """Random vector to coordinates: [batch, z] -> [batch, z]. The first ten become a one-hot code of the digit, at the scale of z.
+
+        Raises ShapeError for labels if the generator has no classes.
+        """
         if not self.classes:
             if labels is not None:
-                raise ShapeError("this generator was made with classes=0 and can be told no labels: leave them out.")
+                raise ShapeError("this generator was made with classes=0 and takes no labels: leave them out.")
             return z
         votes = z[:, : self.classes]
         which = F.one_hot(votes.argmax(1) if labels is None else labels, self.classes).to(z)
         return torch.cat([which * self.classes**0.5, z[:, self.classes :]], dim=1)
 
-    def draw(self, w: W) -> Grey:
-        """Coordinates to a grey digit: [batch, z] -> [batch, 1, 28, 28] in [-1, 1]."""
-        x = _calm(self.first(w).view(-1, self.width, 7, 7))
+    def draw(self, w: W) -> Gray:
+        """Coordinates to a gray digit: [batch, z] -> [batch, 1, 28, 28] in [-1, 1]."""
+        x = _normalized(self.first(w).view(-1, self.width, 7, 7))
         x = F.leaky_relu(F.pixel_shuffle(self.middle(x), 2), 0.2)  # [batch, width / 2, 14, 14]
         x = F.leaky_relu(self.fine(x), 0.2)  # [batch, width, 14, 14]
         return torch.tanh(F.pixel_shuffle(self.last(x), 2))
@@ -74,8 +77,8 @@ class DigitGenerator(nn.Module):
 class DigitDiscriminator(nn.Module):
     """A digit to one number: how real it looks. With `classes`, how real it looks as that digit (Miyato and Koyama 2018).
 
-    Before the last layers it is told how much the pictures of a small group differ, so that a generator which always draws
-    the same is found out (Karras et al. 2018, section 3).
+    The last layers also see how much the pictures of a small group differ, so that they notice a generator which always draws
+    the same (Karras et al. 2018, section 3).
     """
 
     def __init__(self, width: int = 32, classes: int = CLASSES, group: int = 4) -> None:
@@ -86,23 +89,24 @@ class DigitDiscriminator(nn.Module):
         self.coarse = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)  # 4x4
         self.features = nn.Linear(4 * width * 16 + 1, 4 * width)
         self.last = nn.Linear(4 * width, 1)
-        self.named = nn.Embedding(classes, 4 * width) if classes else None
+        self.embedding = nn.Embedding(classes, 4 * width) if classes else None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, image: Grey, labels: Labels | None = None) -> Float[Tensor, " batch"]:
-        """How real: [batch, 1, 28, 28] -> [batch], large for real."""
-        if (labels is None) != (self.named is None):
-            raise ShapeError("a critic made with classes=10 needs labels, one made with classes=0 takes none. Give both networks the same.")
+    def forward(self, image: Gray, labels: Labels | None = None) -> Float[Tensor, " batch"]:
+        """The score: [batch, 1, 28, 28] -> [batch], large for real. Raises ShapeError for labels without classes, or the reverse."""
+        if (labels is None) != (self.embedding is None):
+            what = "a discriminator made with classes=10 needs labels, one made with classes=0 takes none"
+            raise ShapeError(f"{what}. Give both networks the same.")
         x = F.leaky_relu(self.first(F.pixel_unshuffle(image, 2)), 0.2)
         x = F.leaky_relu(self.middle(x), 0.2)  # [batch, 2 width, 7, 7]
         x = F.leaky_relu(self.coarse(x), 0.2).flatten(1)  # [batch, 4 width * 4 * 4]
-        x = F.leaky_relu(self.features(torch.cat([x, _variety(x, self.group)], dim=1)), 0.2)  # [batch, 4 width]
+        x = F.leaky_relu(self.features(torch.cat([x, _minibatch_std(x, self.group)], dim=1)), 0.2)  # [batch, 4 width]
         score = self.last(x)[:, 0]
-        return score if self.named is None else score + (x * self.named(labels)).sum(1) / x.shape[1] ** 0.5
+        return score if self.embedding is None else score + (x * self.embedding(labels)).sum(1) / x.shape[1] ** 0.5
 
 
 class DigitClassifier(nn.Module):
-    """Which digit is it? The instrument of lessons 01 and 02; satisfies `Predictor`."""
+    """Names the digit in a picture. Lessons 01 and 02 measure with it; satisfies `Predictor`."""
 
     names = tuple(str(digit) for digit in range(CLASSES))
     feature_dim = 128
@@ -119,7 +123,10 @@ class DigitClassifier(nn.Module):
         self.last = nn.Linear(self.feature_dim, CLASSES)
 
     def features(self, image: Image) -> Float[Tensor, "batch 128"]:
-        """What it sees before it decides: [batch, 1 or 3, 28, 28] -> [batch, 128]. Distances between sets of digits are measured here."""
+        """Its last features: [batch, 1 or 3, 28, 28] -> [batch, 128]; the Fréchet distance between sets of digits compares them.
+
+        Raises ShapeError for other shapes.
+        """
         if image.ndim != 4 or image.shape[1] not in (1, 3) or tuple(image.shape[2:]) != (28, 28):
             raise ShapeError(f"digits are [batch, 1 or 3, 28, 28] in [-1, 1]; this has {list(image.shape)}. images.resize(x, 28) helps.")
         return F.relu(self.describe(self.body(image.mean(1, keepdim=True)).flatten(1)))
@@ -134,13 +141,13 @@ class DigitClassifier(nn.Module):
         return scores if self.training else scores.softmax(1)
 
 
-def _calm(x: Tensor) -> Tensor:
+def _normalized(x: Tensor) -> Tensor:
     """Leaky ReLU, then every pixel's channels to length one on average, so that numbers cannot race (Karras et al. 2018, section 4.2)."""
     x = F.leaky_relu(x, 0.2)
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
 
-def _variety(x: Tensor, group: int) -> Tensor:
+def _minibatch_std(x: Tensor, group: int) -> Tensor:
     """How much neighbours in the batch differ, as one more feature: [batch, feature] -> [batch, 1]."""
     if group < 2 or len(x) % group:
         return x.new_zeros(len(x), 1)

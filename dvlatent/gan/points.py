@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class PointGenerator(nn.Module):
-    """Two dice to a point: [batch, z] -> [batch, 2], through a few layers."""
+    """Two random numbers to a point: [batch, z] -> [batch, 2], through a few layers."""
 
     def __init__(self, width: int = 64, depth: int = 3, z_dim: int = 2) -> None:
         super().__init__()
@@ -17,19 +17,19 @@ class PointGenerator(nn.Module):
         self.layers = _layers(z_dim, width, depth, 2)
 
     def forward(self, z: Float[Tensor, "batch z"]) -> Float[Tensor, "batch 2"]:
-        """Where the dice land."""
+        """The point of each random vector."""
         return self.layers(z)
 
 
 class PointDiscriminator(nn.Module):
-    """A point to one number: how real it looks there, [batch, 2] -> [batch]."""
+    """A point to one number: how real it looks."""
 
     def __init__(self, width: int = 64, depth: int = 3) -> None:
         super().__init__()
         self.layers = _layers(2, width, depth, 1)
 
     def forward(self, point: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
-        """Large for real."""
+        """The score: [batch, 2] -> [batch], large for real."""
         return self.layers(point)[:, 0]
 
 

@@ -138,8 +138,8 @@ check("after 20 turns, the generator by hand is the library's", mine[0](rng), li
 # > **Predict:** what will the colours look like at the end, when the generator is good?
 
 # %%
-HEALTHY = {"steps": 1000, "batch": 128, "rate": 0.003, "critic_rate": 0.006, "penalty": 0.03, "ema_images": 5000}
-places = data.ring_centres()
+HEALTHY = {"steps": 1000, "batch": 128, "lr": 0.003, "discriminator_lr": 0.006, "penalty": 0.03, "ema_images": 5000}
+places = data.ring_centers()
 
 
 def quality(points):
@@ -396,7 +396,7 @@ def play(**change):
     return after, *quality(after), float((after - before).norm(dim=1).mean())
 
 
-short = {"critic_steps": 10, "steps": 200}  # ten turns of the critic for each of the generator: so fewer turns
+short = {"discriminator_steps": 10, "steps": 200}  # ten turns of the critic for each of the generator: so fewer turns
 health = play()
 results = {
     "(a) mode collapse": (play(discriminator_lr=0.0003), health),
@@ -407,7 +407,7 @@ results = {
 
 # %%
 fig, axes = plot.chart(2, 4, height=6.4)
-numbers = ["critic_rate 0.0003", "rate 0.06", "ema_images 0", "penalty 0"], ["critic_rate 0.006", "rate 0.003", "ema_images 5000", "penalty 0.03"]
+numbers = ["discriminator_lr 0.0003", "lr 0.06", "ema_images 0", "penalty 0"], ["discriminator_lr 0.006", "lr 0.003", "ema_images 5000", "penalty 0.03"]
 for column, (name, pair) in enumerate(results.items()):
     for row, (points, reached, near, _) in enumerate(pair):
         axes[row, column].plot(*places.T, "o", color="#cfcfcf", markersize=26)
@@ -514,13 +514,13 @@ check("exercise 2", hinge, judged)
 # At least 7 of 8 places, reached by the generator that `play` returns. There is more than one answer. Try what the critic could do.
 
 # %% tags=["exercise"]
-sick = {"rate": 0.02, "steps": 400}
+sick = {"lr": 0.02, "steps": 400}
 remedy = ...  # for example {"ema_images": 20000}
 
 
 def healed(change):
-    if len(change) != 1 or "rate" in change:
-        return "change exactly one number, and not rate"
+    if len(change) != 1 or "lr" in change:
+        return "change exactly one number, and not lr"
     reached = play(**{**sick, **change})[1]
     return reached >= 7 or f"{reached} of 8 places"
 
@@ -534,7 +534,7 @@ check("exercise 3", remedy, healed)
 # remedy = {"penalty": 0.3}
 # ```
 #
-# A flatter critic pushes less hard, so that even large steps do not overshoot. A faster critic, `{"critic_rate": 0.02}`, can keep up, too.
+# A flatter critic pushes less hard, so that even large steps do not overshoot. A faster critic, `{"discriminator_lr": 0.02}`, can keep up, too.
 # </details>
 
 # %% [markdown]
