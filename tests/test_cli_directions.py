@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from dvlatent import images, zoo
+from dvlatent import checkpoint, images, zoo
 from dvlatent.checkpoint import load_direction, save_direction
 from dvlatent.cli.main import main
 from dvlatent.editing import survey
@@ -49,15 +49,15 @@ def run(capsys, *arguments):
 
 
 def test_survey_writes_a_population(capsys):
-    some = ("--faces", 12, "--first", 5, "--psi", 0.8, "--predictors", "attributes", "--out", "some.safetensors")
+    some = ("--faces", 12, "--first-seed", 5, "--psi", 0.8, "--predictors", "attributes", "--out", "some.safetensors")
     code, out, _ = run(capsys, "survey", *some)
     found = survey.load("some.safetensors")
     assert code == 0 and "12 faces at psi 0.8" in out and "median" in out
     assert (found.seeds, found.names, found.psi, found.render) == (tuple(range(5, 17)), Skin.names, 0.8, "full")
     ws = truncate(broadcast(toy.mapping(normal(found.seeds, 32)), 3), toward=toy.w_mean, psi=0.8)
     assert_close(found.scores, Skin()(toy.synthesis(ws)), atol=1 / 127, rtol=0)
-    told = survey.format.load("some.safetensors", "population")[1]
-    assert told["command"] == "dvlatent survey --faces 12 --first 5 --psi 0.8 --predictors attributes --out some.safetensors"
+    told = checkpoint.load("some.safetensors", "population")[1]
+    assert told["command"] == "dvlatent survey --faces 12 --first-seed 5 --psi 0.8 --predictors attributes --out some.safetensors"
 
 
 SLOW = """
@@ -98,13 +98,13 @@ def test_ctrl_c_keeps_what_is_scored_and_the_same_command_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--faces", 0, "--out", "a.safetensors"), "0 faces"),
+        (("--faces", 0, "--out", "a.safetensors"), "needs faces, 0"),
         (("--faces", 3, "--out", "a.npz"), r"a.npz should end in .safetensors"),
         (("--faces", 3, "--out", "nowhere/a.safetensors"), "no folder nowhere"),
-        (("--faces", 3, "--predictors", "toy", "--out", "a.safetensors"), "'toy' scores nothing"),
+        (("--faces", 3, "--predictors", "toy", "--out", "a.safetensors"), "'toy' gives no scores"),
         (("--faces", 3, "--predictors", "beard", "--out", "a.safetensors"), "nothing called 'beard'"),
         (("--faces", 3, "--predictors", "attributes,attributes", "--out", "a.safetensors"), "skin, top, skin, top"),
-        (("--faces", 3, "--first", -1, "--out", "a.safetensors"), "seed -1"),
+        (("--faces", 3, "--first-seed", -1, "--out", "a.safetensors"), "seed -1"),
     ],
 )
 def test_survey_refuses_in_one_sentence(capsys, arguments, words):
@@ -165,14 +165,28 @@ def test_find_refuses_in_one_sentence(capsys, arguments, words):
     assert not os.path.exists("a.safetensors")
 
 
-# ---- edit
+# ---- generate and edit
+
+
+def test_generate_draws_one_sheet(capsys):
+    code, out, _ = run(capsys, "generate", "--seeds", "3,7-8", "--psi", 0.5, "--out", "sheet.png")
+    assert code == 0 and "sheet.png: seed 3, 7, 8 at psi 0.5" in out
+    by_hand = toy.synthesis(truncate(broadcast(toy.mapping(normal([3, 7, 8], 32)), 3), toward=toy.w_mean, psi=0.5))
+    assert_close(images.read("sheet.png"), images.from_uint8(images.to_uint8(images.grid(by_hand))))
+
+
+@pytest.mark.parametrize("seeds", ["8-7", "-3", "x", "1,,2"])
+def test_generate_refuses_what_are_not_seeds(capsys, seeds):
+    with pytest.raises(SystemExit):
+        main(["generate", f"--seeds={seeds}"])
+    assert "is not a list of numbers and ranges such as 3,5,10-12" in capsys.readouterr().err
 
 
 def test_edit_draws_before_and_after(capsys):
     save_direction(toy.truth["age"], "age.safetensors")
     save_direction(toy.truth["smile"], "smile.safetensors")
     wanted = ("--direction", "age.safetensors:+2", "--direction", "smile.safetensors:-1")
-    code, out, _ = run(capsys, "edit", "--seed", "7", *wanted, "--psi", 0.5, "--out", "face.png")
+    code, out, _ = run(capsys, "edit", "--seeds", "7", *wanted, "--psi", 0.5, "--out", "face.png")
     assert code == 0 and "seed 7 at psi 0.5, age +2, smile -1; before and after" in out
     ws = truncate(broadcast(toy.mapping(normal(7, 32)), 3), toward=toy.w_mean, psi=0.5)
     by_hand = torch.cat([toy.synthesis(ws), toy.synthesis((2 * toy.truth["age"] - 1 * toy.truth["smile"])(ws))])
@@ -182,7 +196,7 @@ def test_edit_draws_before_and_after(capsys):
 def test_shipped_directions_are_options(capsys, monkeypatch):
     monkeypatch.setitem(zoo.LOADERS, "age-direction", lambda: toy.truth["age"])
     monkeypatch.setitem(zoo.LOADERS, "smile-direction", lambda: toy.truth["smile"])
-    code, out, _ = run(capsys, "edit", "--age", "+2", "--smile", "-1", "--strip", 3, "--seed", "1,2", "--out", "strip.png")
+    code, out, _ = run(capsys, "edit", "--age", "+2", "--smile", "-1", "--strip", 3, "--seeds", "1,2", "--out", "strip.png")
     assert code == 0 and "age +2, smile -1; 3 faces from the opposite edit to this one" in out
     width, height = Image.open("strip.png").size
     assert width == pytest.approx(1.5 * height, rel=0.02)  # two rows of three
@@ -195,7 +209,7 @@ def test_shipped_directions_are_options(capsys, monkeypatch):
 def test_the_middle_of_a_strip_is_the_face_itself(capsys):
     save_direction(toy.truth["age"], "age.safetensors")
     run(capsys, "edit", "--direction", "age.safetensors:3", "--strip", "--out", "strip.png")
-    run(capsys, "generate", "--seed", 85, "--out", "face.png")
+    run(capsys, "generate", "--seeds", 85, "--out", "face.png")
     strip = images.read("strip.png")
     faces = [strip[..., at : at + 512] for at in range(0, strip.shape[-1], 512 + 4)]
     assert len(faces) == 5
@@ -209,7 +223,7 @@ def test_the_middle_of_a_strip_is_the_face_itself(capsys):
     [
         ((), "no edit was asked for: give steps along --direction FILE:STEPS"),
         (("--direction", "none.safetensors:1"), "none.safetensors cannot be read"),
-        (("--direction", "age.safetensors:1", "--strip", 1), "strip of 1"),
+        (("--direction", "age.safetensors:1", "--strip", 1), "two faces or more, 1"),
         (("--direction", "age.safetensors:1", "--out", "face.txt"), "face.txt"),
         (("--direction", "other.safetensors:1"), "Find the direction again"),
     ],

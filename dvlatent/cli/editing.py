@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvlatent.errors import CheckpointError, ShapeError
+from dvlatent.cli.arguments import check_out, file_and_number, numbers, shipped
+from dvlatent.errors import ShapeError
 
 if TYPE_CHECKING:
     from dvlatent.directions import Edit
@@ -18,34 +19,18 @@ if TYPE_CHECKING:
 STRIP_PX = 512  # side of a face in a strip
 
 
-def numbers(text: str) -> list[int]:
-    """"3,5,10-12" -> [3, 5, 10, 11, 12]."""
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
-
-
 def add(commands: argparse._SubParsersAction, argv: Sequence[str]) -> None:
-    """Add the three commands. What `edit` offers is asked of the registry only when it is called: that needs torch."""
+    """Add the three commands. Which directions `edit` offers is looked up only when it is called: that imports torch."""
     _add_survey(commands)
     _add_find(commands)
-    _add_edit(commands, shipped() if argv[:1] == ["edit"] else [])
-
-
-def shipped() -> list[str]:
-    """What `dvlatent.load` knows to edit with, as options: "age" for "age-direction", and "age-edit" as it is."""
-    from dvlatent.zoo import available
-
-    return [name.removesuffix("-direction") for name in available() if name.endswith(("-direction", "-edit"))]
+    _add_edit(commands, shipped("-direction", "-edit") if argv[:1] == ["edit"] else [])
 
 
 def _add_survey(commands: argparse._SubParsersAction) -> None:
     survey = commands.add_parser("survey", help="draw many faces and score each")
     survey.description = "Draw faces from seeds and score each; only seeds and scores are written. Stop it whenever you like."
     survey.add_argument("--faces", type=int, default=1000, help="how many (default 1000)")
-    survey.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed; the others follow it (default 0)")
+    survey.add_argument("--first-seed", type=int, default=0, metavar="SEED", help="the others follow it (default 0)")
     survey.add_argument("--psi", type=float, default=1.0, help="truncation: 1 is the whole variety (default)")
     survey.add_argument("--full", action="store_true", help="score full renders; otherwise previews, which take half the time")
     what = "which predictors score them (default attributes,landmarks)"
@@ -60,29 +45,32 @@ def _survey(arguments: argparse.Namespace) -> int:
     from dvlatent.editing.survey import collect, resumable
     from dvlatent.zoo import load
 
-    _check_out(arguments.out)
+    check_out(arguments.out)
     if arguments.faces < 1:
-        raise ShapeError(f"a survey of {arguments.faces} faces is none: give --faces 1000.")
-    generator, predictors = load("faces"), [load(name) for name in arguments.predictors.split(",")]
-    for name, predictor in zip(arguments.predictors.split(","), predictors, strict=True):
+        raise ShapeError(f"a survey needs faces, {arguments.faces} were asked for: give --faces 1000.")
+    names, generator = arguments.predictors.split(","), load("faces")
+    predictors = [load(name) for name in names]
+    for name, predictor in zip(names, predictors, strict=True):
         if not hasattr(predictor, "names"):
-            raise ShapeError(f"'{name}' scores nothing: give --predictors of those that do, such as attributes,landmarks.")
-    seeds, render = range(arguments.first, arguments.first + arguments.faces), generator.synthesis if arguments.full else None
-    about = {"command": _spelled(arguments), "scored_by": arguments.predictors, "licence": "research and teaching only, as the generator"}
+            raise ShapeError(f"'{name}' gives no scores: give --predictors that do, such as attributes,landmarks.")
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.faces)
+    render = generator.synthesis if arguments.full else None
+    about = {"command": _command(arguments), "scored_by": arguments.predictors, "licence": "research and teaching only, as the generator"}
     steps = []
     with tqdm(total=len(seeds), unit="face") as bar:
         for step in resumable(arguments.out, generator, predictors, seeds, arguments.psi, render=render, **about):
             steps.append(step)
-            if len(steps) == 1 and len(step.seeds) > 100:  # known from before: no part of the pace
+            if len(steps) == 1 and len(step.seeds) > 100:  # scored before: not part of the pace
                 bar.initial = len(step.seeds)
             bar.update(len(step.seeds))
     print(_summary(collect(steps), arguments.out))
     return 0
 
 
-def _spelled(arguments: argparse.Namespace) -> str:
+def _command(arguments: argparse.Namespace) -> str:
     """The command that makes the same file again."""
-    first, full = f" --first {arguments.first}" if arguments.first else "", " --full" if arguments.full else ""
+    first = f" --first-seed {arguments.first_seed}" if arguments.first_seed else ""
+    full = " --full" if arguments.full else ""
     line = f"dvlatent survey --faces {arguments.faces}{first} --psi {arguments.psi:g}{full} --predictors {arguments.predictors}"
     return f"{line} --out {arguments.out.name}"
 
@@ -91,8 +79,8 @@ def _summary(population: Population, out: Path) -> str:
     lines = [f"{out}: {len(population):,} faces at psi {population.psi:g}, scored on {population.render} pictures"]
     lines += [f"{'':14}{'5 %':>8}{'median':>8}{'95 %':>8}"]
     for name in population.names:
-        shares = population.column(name).double().quantile(population.scores.new_tensor([0.05, 0.5, 0.95]).double()).tolist()
-        lines.append(f"  {name:12}" + "".join(f"{share:8.2f}" for share in shares))
+        quantiles = population.column(name).double().quantile(population.scores.new_tensor([0.05, 0.5, 0.95]).double()).tolist()
+        lines.append(f"  {name:12}" + "".join(f"{value:8.2f}" for value in quantiles))
     return "\n".join(lines)
 
 
@@ -105,9 +93,9 @@ def _add_find(commands: argparse._SubParsersAction) -> None:
     find.add_argument("--by", default="mean", help="mean (default), lda, logistic, svm or ridge")
     find.add_argument("--balance", nargs="+", default=[], metavar="SCORE", help="make both ends alike in these scores")
     find.add_argument("--without", nargs="+", default=[], metavar="SCORE", help="project out what these scores are read from (by logistic)")
-    find.add_argument("--ridge", type=float, help="how strongly logistic, svm and ridge are held back (default: chosen on held-out faces)")
+    find.add_argument("--ridge", type=float, help="regularization of logistic, svm and ridge (default: chosen on held-out faces)")
     find.add_argument("--faces", type=int, help="compare only the first so many faces of the population")
-    find.add_argument("--layers", help="layers that an edit moves: coarse, middle, fine, all or numbers such as 0-8 (default all)")
+    find.add_argument("--layers", type=_layers, help="layers that an edit moves: coarse, middle, fine, all or numbers such as 0-8 (default all)")
     find.add_argument("--name", help="what to call it (default: the attribute)")
     find.add_argument("--population", type=Path, help="a file that `dvlatent survey` made (default: the 20,000 faces that we ship)")
     find.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
@@ -120,15 +108,14 @@ def _find(arguments: argparse.Namespace) -> int:
     from dvlatent.editing.find import find, measured_on
     from dvlatent.zoo import load
 
-    _check_out(arguments.out)
+    check_out(arguments.out)
     population = survey.load(arguments.population or survey.SHIPPED)
-    generator = load("faces")
-    layers = numbers(arguments.layers) if (arguments.layers or "")[:1].isdigit() else arguments.layers
-    ends = {end: tuple(given) for end in ("low", "high") if (given := getattr(arguments, end))}
     population = population.take(arguments.faces) if arguments.faces else population
+    generator = load("faces")
     print(f"Comparing {len(population):,} faces ...", file=sys.stderr)
-    how = {"by": arguments.by, "ridge": arguments.ridge}
-    direction = find(generator, population, arguments.attribute, balance=arguments.balance, layers=layers, **how, **ends)
+    how = {end: tuple(given) for end in ("low", "high") if (given := getattr(arguments, end))}
+    how |= {"by": arguments.by, "ridge": arguments.ridge, "balance": arguments.balance, "layers": arguments.layers}
+    direction = find(generator, population, arguments.attribute, **how)
     if arguments.without:
         others = [find(generator, population, name, "logistic") for name in arguments.without]  # what each is read from
         direction = measured_on(direction.without(*others), generator, population)
@@ -139,18 +126,23 @@ def _find(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _layers(text: str) -> list[int] | str:
+    return numbers(text) if text[:1].isdigit() else text
+
+
 def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> None:
     edit = commands.add_parser("edit", help="edit a face along directions: before and after")
     edit.description = "Move a face along directions and draw it before and after. One step is one standard deviation of the population."
-    edit.add_argument("--seed", type=numbers, default=[85], metavar="N[-M][,...]", help="one seed or several, a row each (default 85)")
+    edit.add_argument("--seeds", type=numbers, default=[85], metavar="N[-M][,...]", help="one seed or several, a row each (default 85)")
     edit.add_argument("--from", type=Path, dest="inversion", metavar="FILE", help="instead of seeds: a photo that `dvlatent invert` found")
     paste = "with --from: put the edited face back into its photo, and write that; a .png keeps every other pixel as it was"
     edit.add_argument("--paste-back", type=Path, metavar="PHOTO", help=paste)
     for name in names:
         what = "1 is the whole edit" if name.endswith("-edit") else "e.g. +2 or -1"
-        edit.add_argument(f"--{name}", dest=name, type=float, metavar="STEPS", help=f"steps along {name}: {what}")
-    file = "steps along a direction or edit of your own; may be said again"
-    edit.add_argument("--direction", type=_file_and_steps, action="append", default=[], metavar="FILE:STEPS", help=file)
+        option = name.removesuffix("-direction")
+        edit.add_argument(f"--{option}", dest=name, type=float, metavar="STEPS", help=f"steps along {option}: {what}")
+    file = "steps along a direction or edit of your own; may be given several times"
+    edit.add_argument("--direction", type=file_and_number, action="append", default=[], metavar="FILE:STEPS", help=file)
     edit.add_argument("--psi", type=float, default=0.7, help="truncation: 0 is the average face, 1 the whole variety (default 0.7)")
     row = "a row from the opposite edit to this one, the face itself in the middle (5 faces unless told)"
     edit.add_argument("--strip", type=int, nargs="?", const=5, metavar="FACES", help=row)
@@ -165,70 +157,53 @@ def _edit(arguments: argparse.Namespace) -> int:
     from dvlatent import images
     from dvlatent.faces.align import paste_back
     from dvlatent.inversion.inversion import Inversion
-    from dvlatent.latents import broadcast, normal, truncate
+    from dvlatent.latents import broadcast, w_of
     from dvlatent.zoo import load
 
-    edit, told = _chosen_edit(arguments)
+    edit, steps = _chosen_edit(arguments)
     if arguments.strip is not None and arguments.strip < 2:
-        raise ShapeError(f"a strip of {arguments.strip} faces is none: give --strip 5.")
+        raise ShapeError(f"a strip has two faces or more, {arguments.strip} were asked for: give --strip 5.")
     if arguments.paste_back and (arguments.strip or not arguments.inversion):
         raise ShapeError("--paste-back needs one edited face of a photo: give --from FILE, and no --strip.")
-    mine = Inversion.load(arguments.inversion) if arguments.inversion else None
+    found = Inversion.load(arguments.inversion) if arguments.inversion else None
     photo = images.read(arguments.paste_back) if arguments.paste_back else None
+    if photo is not None and found.alignment is None:
+        raise ShapeError(f"{arguments.inversion} does not say where its face lies in a photo. Invert the photo with `dvlatent invert`.")
     generator = load("faces")
     for _, direction in edit.terms:
         direction.check(generator)
-    if mine:
-        mine.check(generator)
-        ws, whose = mine.ws, str(arguments.inversion)
+    if found:
+        found.check(generator)
+        ws, whose = found.ws, str(arguments.inversion)
     else:
-        w = generator.mapping(normal(arguments.seed, generator.z_dim))
-        ws = truncate(broadcast(w, generator.num_layers), toward=generator.w_mean, psi=arguments.psi)
-        whose = f"seed {', '.join(map(str, arguments.seed))} at psi {arguments.psi:g}"
+        ws = broadcast(w_of(generator, arguments.seeds, arguments.psi), generator.num_layers)
+        whose = f"seed {', '.join(map(str, arguments.seeds))} at psi {arguments.psi:g}"
     if photo is not None:
-        if mine.alignment is None:
-            raise ShapeError(f"{arguments.inversion} does not say where its face lies in a photo. Invert the photo with `dvlatent invert`.")
         with torch.no_grad():
-            images.write(paste_back(photo, generator.synthesis(edit(ws)).clamp(-1, 1), mine.alignment), arguments.out)
-        print(f"{arguments.out}: {arguments.paste_back} with {whose}, {told}")
+            images.write(paste_back(photo, generator.synthesis(edit(ws)).clamp(-1, 1), found.alignment), arguments.out)
+        print(f"{arguments.out}: {arguments.paste_back} with {whose}, {steps}")
         return 0
     amounts = torch.linspace(-1, 1, arguments.strip).tolist() if arguments.strip else [0.0, 1.0]
     moved = [(amount * edit)(one) for one in ws.split(1) for amount in amounts]
-    size = STRIP_PX if arguments.strip else generator.resolution
+    size_px = STRIP_PX if arguments.strip else generator.resolution
     with torch.no_grad():
-        pictures = [images.resize(generator.synthesis(one), size) for one in tqdm(moved, unit="face", disable=len(moved) < 8)]
+        pictures = [images.resize(generator.synthesis(one), size_px) for one in tqdm(moved, unit="face", disable=len(moved) < 8)]
     images.write(images.grid(torch.cat(pictures), columns=len(amounts)), arguments.out)
-    shown = f"{len(amounts)} faces from the opposite edit to this one" if arguments.strip else "before and after"
-    print(f"{arguments.out}: {whose}, {told}; {shown}")
+    order = f"{len(amounts)} faces from the opposite edit to this one" if arguments.strip else "before and after"
+    print(f"{arguments.out}: {whose}, {steps}; {order}")
     return 0
 
 
 def _chosen_edit(arguments: argparse.Namespace) -> tuple[Edit, str]:
-    """The sum of all steps that were asked for, and how to say it."""
+    """The sum of all steps that were asked for, and those steps in words."""
     from dvlatent.directions import Edit
     from dvlatent.zoo import load
 
-    asked = [(name, name if name.endswith("-edit") else f"{name}-direction", getattr(arguments, name)) for name in arguments.shipped]
+    asked = [(name.removesuffix("-direction"), name, getattr(arguments, name)) for name in arguments.shipped]
     asked += [(path.stem, path, steps) for path, steps in arguments.direction]
     parts = [(name, steps, steps * load(what)) for name, what, steps in asked if steps is not None]
     if not parts:
-        offered = ", ".join(f"--{name}" for name in arguments.shipped)
-        raise ShapeError(f"no edit was asked for: give steps along {f'{offered} or ' if offered else ''}--direction FILE:STEPS.")
+        options = ", ".join(f"--{name.removesuffix('-direction')}" for name in arguments.shipped)
+        raise ShapeError(f"no edit was asked for: give steps along {f'{options} or ' if options else ''}--direction FILE:STEPS.")
     terms = tuple(term for *_, edit in parts for term in edit.terms)
     return Edit(terms), ", ".join(f"{name} {steps:+g}" for name, steps, _ in parts)
-
-
-def _file_and_steps(text: str) -> tuple[Path, float]:
-    """"age.safetensors:+2" -> its path and 2.0."""
-    path, _, steps = text.rpartition(":")
-    if Path(path).suffix != ".safetensors":
-        raise argparse.ArgumentTypeError(f"'{text}' is no FILE:STEPS: a direction is a .safetensors file, e.g. age.safetensors:+2")
-    return Path(path), float(steps)
-
-
-def _check_out(out: Path) -> None:
-    """Say at once what would go wrong at the end."""
-    if out.suffix != ".safetensors":
-        raise CheckpointError(f"--out {out} should end in .safetensors, the form of what is written.")
-    if not out.parent.is_dir():
-        raise CheckpointError(f"--out {out}: there is no folder {out.parent}. Make it first.")

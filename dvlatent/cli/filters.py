@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dvlatent.cli.arguments import numbers
 from dvlatent.errors import DvlatentError, ImageError, NoFace, ShapeError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _add_pairs(commands: argparse._SubParsersAction) -> None:
     pairs.add_argument("--count", type=int, default=1000, help="how many pairs to keep (default 1000)")
     pairs.add_argument("--psi", type=float, default=0.8, help="truncation: 0 is the average face, 1 the whole variety (default 0.8)")
     pairs.add_argument("--first", type=int, metavar="SEED", help="the first seed; the others follow it (default 2000000)")
-    pairs.add_argument("--layers", metavar="N[-M][,...]", help="move these layers only (default: those of the direction)")
+    pairs.add_argument("--layers", type=numbers, metavar="N[-M][,...]", help="move these layers only (default: those of the direction)")
     pairs.add_argument("--full", action="store_true", help="1024 px renders; otherwise previews of 256 px, which take half the time")
     what = "only show which layers carry the edit, on so many faces (default 8)"
     pairs.add_argument("--sweep", type=int, nargs="?", const=8, metavar="FACES", help=what)
@@ -56,7 +57,6 @@ def _pairs(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from dvlatent.cli.editing import numbers
     from dvlatent.distillation.pairing import RULES, PairsConfig
     from dvlatent.distillation.pairs import FIRST_SEED, write
     from dvlatent.faces.detector import Clean
@@ -67,7 +67,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
         raise ShapeError(f"there are no rules for pairs of '{name}', only for {', '.join(RULES)}. Give --edit age:+2.")
     direction: Direction = load(f"{name}-direction")
     if arguments.layers:
-        direction = replace(direction, layers=tuple(numbers(arguments.layers)))
+        direction = replace(direction, layers=tuple(arguments.layers))
     generator = load("faces")
     if arguments.sweep is not None:
         return _sweep(generator, direction, RULES[name].score, max(abs(low), abs(high)), arguments.sweep)

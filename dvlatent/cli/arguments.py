@@ -1,0 +1,42 @@
+"""What several commands share: how options are read, and refusals before long work begins."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dvlatent.errors import CheckpointError
+
+
+def numbers(text: str) -> list[int]:
+    """"3,5,10-12" -> [3, 5, 10, 11, 12]: the seeds or layers of an option."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or not (last or first).isdigit() or int(last or first) < int(first):
+            raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers and ranges such as 3,5,10-12")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def file_and_number(text: str) -> tuple[Path, float]:
+    """"age.safetensors:+2" -> its path and 2.0."""
+    path, _, number = text.rpartition(":")
+    if Path(path).suffix != ".safetensors":
+        raise argparse.ArgumentTypeError(f"'{text}' is not FILE:NUMBER with a .safetensors file, e.g. mine.safetensors:+2")
+    return Path(path), float(number)
+
+
+def shipped(*endings: str) -> list[str]:
+    """The names that `dvlatent.load` knows with one of these endings. It imports torch: call it only for the command that needs it."""
+    from dvlatent.zoo import available
+
+    return [name for name in available() if name.endswith(endings)]
+
+
+def check_out(out: Path, suffix: str = ".safetensors") -> None:
+    """Refuse a file that could not be written in the end. Raises CheckpointError."""
+    if out.suffix != suffix:
+        raise CheckpointError(f"--out {out} should end in {suffix}, the format of what is written.")
+    if not out.parent.is_dir():
+        raise CheckpointError(f"--out {out}: there is no folder {out.parent}. Make it first.")
