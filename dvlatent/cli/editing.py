@@ -95,7 +95,7 @@ def _add_find(commands: argparse._SubParsersAction) -> None:
     find.add_argument("--without", nargs="+", default=[], metavar="SCORE", help="project out what these scores are read from (by logistic)")
     find.add_argument("--ridge", type=float, help="regularization of logistic, svm and ridge (default: chosen on held-out faces)")
     find.add_argument("--faces", type=int, help="compare only the first so many faces of the population")
-    find.add_argument("--layers", type=_layers, help="layers that an edit moves: coarse, middle, fine, all (default) or numbers such as 0-8")
+    find.add_argument("--layers", type=_layers, help="layers to move: coarse, middle, fine, all (default) or numbers such as 0-8")
     find.add_argument("--name", help="what to call it (default: the attribute)")
     find.add_argument("--population", type=Path, help="a file that `dvlatent survey` made (default: the 20,000 faces that we ship)")
     find.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
