@@ -1,4 +1,4 @@
-"""Drawings of ideas, for the lessons: how dice become a face, and the game of two networks. Used in notebooks 01 and 03."""
+"""Drawings of ideas, for the lessons: how a random vector becomes a face, and the game of two networks. Used in notebooks 01 and 03."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from torch.nn import functional as F
 
 from dvlatent.images import from_uint8, resize, to_uint8
 from dvlatent.latents import layer_range
-from dvlatent.lessons.plot import COLOURS, DPI, PAPER, QUIET, STYLE, WIDTH
+from dvlatent.lessons.plot import COLORS, DPI, PAPER, QUIET, STYLE, WIDTH
 from dvlatent.types import Image
 
-LEVELS = {"coarse": COLOURS[0], "middle": COLOURS[1], "fine": COLOURS[2]}  # the colours of the three levels in every figure
+LEVELS = {"coarse": COLORS[0], "middle": COLORS[1], "fine": COLORS[2]}  # the colours of the three levels in every figure
 
 
-def level_colours(num_layers: int) -> list[str]:
+def level_colors(num_layers: int) -> list[str]:
     """The colour of every layer's level: coarse, middle or fine."""
-    of = {layer: colour for name, colour in LEVELS.items() for layer in layer_range(name, num_layers)}
-    return [of[layer] for layer in range(num_layers)]
+    color_of = {layer: color for name, color in LEVELS.items() for layer in layer_range(name, num_layers)}
+    return [color_of[layer] for layer in range(num_layers)]
 
 
 def pipeline(z: Float[Tensor, " z"], w: Float[Tensor, " w"], image: Image, num_layers: int = 16) -> Figure:
@@ -35,7 +35,7 @@ def pipeline(z: Float[Tensor, " z"], w: Float[Tensor, " w"], image: Image, num_l
         fig = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor=PAPER)
         page = fig.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, height))
         page.axis("off")
-        _tiles(fig, page, 0.15, z, "z", "512 throws of dice")
+        _tiles(fig, page, 0.15, z, "z", "512 random numbers")
         _tiles(fig, page, 3.2, w, "w", "512 coordinates")
         _arrow(page, 1.95, 3.1, "mapping\nnetwork", "8 layers")
         _layers(page, 6.02, num_layers)
@@ -70,20 +70,20 @@ def _arrow(page: Axes, start: float, stop: float, above: str, below: str) -> Non
     page.text((start + stop) / 2, 1.92, below, ha="center", va="top", size=12, color=QUIET)
 
 
-def _layers(page: Axes, middle: float, num_layers: int) -> None:
+def _layers(page: Axes, center: float, num_layers: int) -> None:
     """The synthesis network as a pile of layers, 4 pixels at the top and 1024 at the bottom, each fed by w."""
-    colours, tall = level_colours(num_layers), 2.95 / num_layers
-    page.text(middle, 3.68, "synthesis network", size=13, ha="center", va="bottom")
-    page.text(middle, 0.5, f"w steers each of {num_layers} layers", color=QUIET, size=12, ha="center", va="top")
-    for layer, colour in enumerate(colours):
+    colors, tall = level_colors(num_layers), 2.95 / num_layers
+    page.text(center, 3.68, "synthesis network", size=13, ha="center", va="bottom")
+    page.text(center, 0.5, f"w steers each of {num_layers} layers", color=QUIET, size=12, ha="center", va="top")
+    for layer, color in enumerate(colors):
         y = 3.55 - (layer + 0.5) * tall
         half = _half(layer, num_layers)
-        page.barh(y, 2 * half, left=middle - half, height=0.72 * tall, color=colour)
-        page.plot([4.95, middle - half - 0.04], [2.07, y], color="#c8c8c8", lw=0.9, zorder=0)
-    for name, colour in LEVELS.items():
+        page.barh(y, 2 * half, left=center - half, height=0.72 * tall, color=color)
+        page.plot([4.95, center - half - 0.04], [2.07, y], color="#c8c8c8", lw=0.9, zorder=0)
+    for name, color in LEVELS.items():
         chosen = layer_range(name, num_layers)
         y = 3.55 - (chosen[0] + len(chosen) / 2) * tall
-        page.text(middle + 0.1 + _half(chosen[-1], num_layers), y, name, color=colour, size=13, weight="bold", va="center")
+        page.text(center + 0.1 + _half(chosen[-1], num_layers), y, name, color=color, size=13, weight="bold", va="center")
 
 
 def _half(layer: int, num_layers: int) -> float:
@@ -95,22 +95,23 @@ def arena(
     axes: Axes, discriminator: Callable[[Tensor], Tensor], real: Float[Tensor, "real 2"], fake: Float[Tensor, "fake 2"],
     title: str = "", reach: float = 3.0, arrows: int = 60,
 ) -> None:  # fmt: skip
-    """The plane as the critic sees it, in the manner of GAN Lab (Kahng et al. 2018): blue where it says generated, orange where real.
+    """The plane as the discriminator sees it, as in GAN Lab (Kahng et al. 2018): blue where it says generated, orange where real.
 
-    Real points are grey, generated ones dark. An arrow is the way the generator is told to move that point: downhill for its loss.
+    Real points are grey, generated ones dark. An arrow shows how the generator's loss asks that point to move: downhill.
     """
     line = torch.linspace(-reach, reach, 61)
     plane = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).view(-1, 2)  # [61 * 61, 2], row by row from below
     with torch.no_grad():
         belief = torch.sigmoid(discriminator(plane)).view(61, 61)
-    colours = matplotlib.colors.LinearSegmentedColormap.from_list("belief", ["#5aa0d6", "#dcebf6", "#ffffff", "#fbe3d3", "#ee9a5f"])
-    look = {"origin": "lower", "extent": (-reach, reach, -reach, reach), "interpolation": "bilinear"}
-    axes.imshow(belief, cmap=colours, vmin=0.2, vmax=0.8, **look)
+    colors = matplotlib.colors.LinearSegmentedColormap.from_list("belief", ["#5aa0d6", "#dcebf6", "#ffffff", "#fbe3d3", "#ee9a5f"])
+    style = {"origin": "lower", "extent": (-reach, reach, -reach, reach), "interpolation": "bilinear"}
+    axes.imshow(belief, cmap=colors, vmin=0.2, vmax=0.8, **style)
     axes.plot(*real.T, "o", color="#8a8a8a", markersize=3, alpha=0.45, markeredgewidth=0)
     axes.plot(*fake.T, "o", color="#14324a", markersize=3.5, alpha=0.75, markeredgewidth=0)
     pushed = fake[:arrows].detach().clone().requires_grad_()
-    (slope,) = torch.autograd.grad(F.softplus(-discriminator(pushed)).sum(), pushed)
-    pull = -slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-6) * slope.norm(dim=1, keepdim=True).clamp(max=1.5).sqrt() * 0.6
+    (gradient,) = torch.autograd.grad(F.softplus(-discriminator(pushed)).sum(), pushed)
+    length = gradient.norm(dim=1, keepdim=True)
+    pull = -gradient / length.clamp_min(1e-6) * length.clamp(max=1.5).sqrt() * 0.6
     axes.quiver(*fake[:arrows].T, *pull.T, color="#14324a", angles="xy", scale_units="xy", scale=1, width=0.005, alpha=0.85)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], title=title)
     axes.grid(False)
@@ -118,7 +119,7 @@ def arena(
 
 
 def frame(draw: Callable[[Axes], None], size_px: int = 420) -> Image:
-    """One square frame of a film, [1, 3, size, size] in [-1, 1]: `draw` is given the axes."""
+    """One square frame of a film, [1, 3, size, size] in [-1, 1], drawn by `draw(axes)`."""
     with matplotlib.rc_context(STYLE):
         fig = Figure(figsize=(size_px / 100, size_px / 100), dpi=100, facecolor=PAPER, layout="constrained")
         draw(fig.subplots())

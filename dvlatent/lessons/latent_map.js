@@ -8,9 +8,9 @@ const LIGHT = {
 const DARK = {
   paper: "#15181c", ink: "#f1f3f5", quiet: "#aab1b8", line: "#3a4047", accent: "#6cc0ff", head: "#ffab5e",
   labels: ["#8fa8ff", "#99ddff", "#44bb99", "#7ee08a", "#c9cc4a", "#eedd88", "#ff9d9d", "#ee8866", "#e7a6f0", "#dddddd"],
-}; // both after Paul Tol's schemes, told apart with any colour vision; the pictures themselves say it a second time
+}; // both after Paul Tol's schemes, distinct with any colour vision; the pictures themselves say it a second time
 
-const FRAMES = 12, STEP = 0.02; // pictures of the strip; what an arrow key moves, as a share of the width
+const FRAMES = 12, STEP = 0.02; // pictures of the strip; what an arrow key moves, as a fraction of the width
 
 // ---- the decoder ----
 
@@ -43,7 +43,7 @@ function decode(layers, code) {
   return x; // [channels * side * side] from 0 to 1
 }
 
-// ---- looks ----
+// ---- light or dark ----
 
 function isDark(element) {
   for (let at = element; at; at = at.parentElement) {
@@ -73,7 +73,7 @@ export function mount(root, data, tell = () => {}) {
   const [left, right, bottom, top] = data.window;
   const codes = new Float32Array(bytes(data.codes)), labels = new Uint8Array(bytes(data.labels)); // [point, 2], [point]
   const point = Float32Array.from(data.start);
-  let colours = LIGHT, path = [], drawing = false, film = null, size = 0, ratio = 1, sprite = null, manifold = null, spoken = 0;
+  let colors = LIGHT, path = [], drawing = false, film = null, size = 0, ratio = 1, sprite = null, manifold = null, spoken = 0;
 
   root.textContent = "";
   const box = make("div", root, { class: "dvmap", role: "group", "aria-label": data.title }), row = make("div", box, { class: "dvmap-row" });
@@ -101,7 +101,7 @@ export function mount(root, data, tell = () => {}) {
 
   function paintCode(code, context, x, y, width) {
     const values = decode(layers, code), brush = small.getContext("2d"), image = brush.createImageData(side, side), area = side * side;
-    const paper = rgb(colours.paper), ink = rgb(colours.ink);
+    const paper = rgb(colors.paper), ink = rgb(colors.ink);
     for (let i = 0; i < area; i++) {
       for (let c = 0; c < 3; c++) image.data[4 * i + c] = channels === 3 ? 255 * values[c * area + i] : paper[c] + values[i] * (ink[c] - paper[c]);
       image.data[4 * i + 3] = 255;
@@ -120,24 +120,24 @@ export function mount(root, data, tell = () => {}) {
     return { label: labels[best], far: Math.sqrt(least) > 0.06 * (right - left) };
   }
 
-  function told() {
-    const number = (x) => x.toFixed(2).replace("-", "\u2212"), place = `(${number(point[0])}, ${number(point[1])})`;
-    if (!names.length) return [place, ""];
+  function described() {
+    const number = (x) => x.toFixed(2).replace("-", "\u2212"), code = `(${number(point[0])}, ${number(point[1])})`;
+    if (!names.length) return [code, ""];
     const { label, far } = nearest();
-    return [place, far ? "far from any picture of the data" : `nearest in the data: ${names[label]}`];
+    return [code, far ? "far from any picture of the data" : `nearest in the data: ${names[label]}`];
   }
 
   function moved() {
     paintCode(point, picture.getContext("2d"), 0, 0, picture.width);
     paintFront();
-    const [place, beside] = told();
+    const [code, beside] = described();
     where.innerHTML = "";
-    make("b", where, {}, place);
+    make("b", where, {}, code);
     where.append(document.createElement("br"), beside);
     clearTimeout(spoken);
     spoken = setTimeout(() => {
-      live.textContent = `${place} ${beside}`;
-      picture.setAttribute("aria-label", `the picture decoded at ${place}${beside ? `, ${beside}` : ""}`);
+      live.textContent = `${code} ${beside}`;
+      picture.setAttribute("aria-label", `the picture decoded at ${code}${beside ? `, ${beside}` : ""}`);
       tell([...point]);
     }, film ? 1500 : 250);
     root.dispatchEvent(new CustomEvent("dvmap-painted"));
@@ -154,23 +154,23 @@ export function mount(root, data, tell = () => {}) {
     brush.setTransform(ratio, 0, 0, ratio, 0, 0);
     brush.clearRect(0, 0, size, size);
     Object.assign(brush, { lineJoin: "round", lineCap: "round" });
-    const stroke = (shape, width, colour) => {
-      for (const [thick, ink] of [[width + 4, colours.paper], [width, colour]]) { // a rim, so that it shows on anything
+    const stroke = (shape, width, color) => {
+      for (const [thick, ink] of [[width + 4, colors.paper], [width, color]]) { // a rim, so that it shows on anything
         brush.beginPath();
         shape();
         Object.assign(brush, { lineWidth: thick, strokeStyle: ink });
         brush.stroke();
       }
     };
-    if (path.length) stroke(() => path.forEach(([px, py]) => brush.lineTo(toX(px), toY(py))), 4.5, colours.head);
-    stroke(() => brush.arc(x, y, 11, 0, 2 * Math.PI), 3, colours.accent);
-    stroke(() => brush.arc(x, y, 1, 0, 2 * Math.PI), 3, colours.accent);
+    if (path.length) stroke(() => path.forEach(([px, py]) => brush.lineTo(toX(px), toY(py))), 4.5, colors.head);
+    stroke(() => brush.arc(x, y, 11, 0, 2 * Math.PI), 3, colors.accent);
+    stroke(() => brush.arc(x, y, 1, 0, 2 * Math.PI), 3, colors.accent);
   }
 
   function paintBack() {
     const brush = back.getContext("2d");
     brush.setTransform(ratio, 0, 0, ratio, 0, 0);
-    brush.fillStyle = colours.paper;
+    brush.fillStyle = colors.paper;
     brush.fillRect(0, 0, size, size);
     if (pressed(everywhere)) {
       manifold = manifold || drawManifold();
@@ -179,12 +179,12 @@ export function mount(root, data, tell = () => {}) {
       brush.globalAlpha = 1;
       return;
     }
-    brush.fillStyle = colours.line;
+    brush.fillStyle = colors.line;
     for (let at = Math.ceil(left); at <= right; at++) brush.fillRect(toX(at), 0, 1, size);
     for (let at = Math.ceil(bottom); at <= top; at++) brush.fillRect(0, toY(at), size, 1);
     brush.globalAlpha = 0.35;
     for (let i = 0; i < labels.length; i++) {
-      brush.fillStyle = names.length ? colours.labels[labels[i] % 10] : colours.quiet;
+      brush.fillStyle = names.length ? colors.labels[labels[i] % 10] : colors.quiet;
       brush.beginPath();
       brush.arc(toX(codes[2 * i]), toY(codes[2 * i + 1]), 2, 0, 2 * Math.PI);
       brush.fill();
@@ -213,10 +213,10 @@ export function mount(root, data, tell = () => {}) {
     const brush = canvas.getContext("2d", { willReadFrequently: true });
     brush.drawImage(image, 0, 0);
     if (channels === 1) {
-      const pixels = brush.getImageData(0, 0, image.width, image.height), inks = colours.labels.map(rgb);
+      const pixels = brush.getImageData(0, 0, image.width, image.height), inks = colors.labels.map(rgb);
       for (let y = 0, at = 0; y < image.height; y++) for (let x = 0; x < image.width; x++, at += 4) {
         const which = Math.floor(y / data.cell) * data.columns + Math.floor(x / data.cell);
-        const ink = names.length && which < data.thumbs ? inks[labels[which] % 10] : rgb(colours.ink);
+        const ink = names.length && which < data.thumbs ? inks[labels[which] % 10] : rgb(colors.ink);
         pixels.data[at + 3] = pixels.data[at];
         for (let c = 0; c < 3; c++) pixels.data[at + c] = ink[c];
       }
@@ -229,11 +229,11 @@ export function mount(root, data, tell = () => {}) {
 
   const lengths = () => path.reduce((sums, [x, y], i) => [...sums, i ? sums[i - 1] + Math.hypot(x - path[i - 1][0], y - path[i - 1][1]) : 0], []);
 
-  function along(sums, t) { // the place at a share t of the length
+  function along(sums, t) { // the point at a fraction t of the length
     const reach = t * sums[sums.length - 1];
     const next = clamp(sums.findIndex((sum) => sum >= reach), 1, path.length - 1);
-    const share = (reach - sums[next - 1]) / (sums[next] - sums[next - 1] || 1);
-    return [0, 1].map((c) => path[next - 1][c] + share * (path[next][c] - path[next - 1][c]));
+    const fraction = (reach - sums[next - 1]) / (sums[next] - sums[next - 1] || 1);
+    return [0, 1].map((c) => path[next - 1][c] + fraction * (path[next][c] - path[next - 1][c]));
   }
 
   function setPath(stops) {
@@ -289,9 +289,9 @@ export function mount(root, data, tell = () => {}) {
   });
   plane.addEventListener("pointermove", (event) => {
     if (!drawing) return;
-    const place = at(event), last = path[path.length - 1];
-    if (pressed(pen) && (!last || Math.hypot(place[0] - last[0], place[1] - last[1]) > 0.01 * (right - left))) path.push(place);
-    moveTo(...place);
+    const goal = at(event), last = path[path.length - 1];
+    if (pressed(pen) && (!last || Math.hypot(goal[0] - last[0], goal[1] - last[1]) > 0.01 * (right - left))) path.push(goal);
+    moveTo(...goal);
   });
   const lifted = () => {
     if (drawing && pressed(pen)) { setPath(path); press(pen, false); }
@@ -315,8 +315,8 @@ export function mount(root, data, tell = () => {}) {
 
   const image = new Image();
   function dress() {
-    colours = isDark(root.parentElement || document.body) ? DARK : LIGHT;
-    for (const name of ["paper", "ink", "quiet", "line", "accent"]) box.style.setProperty(`--${name}`, colours[name]);
+    colors = isDark(root.parentElement || document.body) ? DARK : LIGHT;
+    for (const name of ["paper", "ink", "quiet", "line", "accent"]) box.style.setProperty(`--${name}`, colors[name]);
     manifold = null;
     sprite = image.complete && image.naturalWidth ? tint(image) : null;
     if (size) { paintBack(); moved(); }

@@ -1,7 +1,7 @@
-"""The latent map: drag a point over the plane and see what a decoder draws there, in the page itself, without a kernel. Lesson 02.
+"""The latent map: drag a point over the plane and see what a decoder draws there, in the page, without a kernel. Taught in notebook 02.
 
-`latent_map.js` is one plain module. JupyterLab runs it as an anywidget; a page made of the notebook carries the same module and the
-same data as text and needs neither a kernel nor a network. `still` is the picture that stands beside it.
+`latent_map.js` is one plain module. JupyterLab runs it as an anywidget; a page made of the notebook holds the same module and the
+same data as text, and needs neither a kernel nor a network. `still` makes the picture that stands beside it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from dvlatent.errors import ShapeError
 from dvlatent.images import resize, to_uint8
 from dvlatent.types import Image
 
-COLOURS = ("#332288", "#2f93c4", "#44aa99", "#117733", "#8a8a2b", "#b99a1f", "#cc6677", "#882255", "#aa4499", "#555555")  # of latent_map.js
-THUMB = 0.043  # width of a thumbnail, as a share of the plane
+COLORS = ("#332288", "#2f93c4", "#44aa99", "#117733", "#8a8a2b", "#b99a1f", "#cc6677", "#882255", "#aa4499", "#555555")  # of the .js
+THUMB = 0.043  # width of a thumbnail, as a fraction of the plane's
 COLUMNS = 20  # thumbnails in a row of the sprite
 FALLBACK = "Here is a map to move about on; it needs a browser that runs scripts. The picture beside it shows the same."
 HERE = Path(__file__)
 
 
 class LatentMap(anywidget.AnyWidget):
-    """The widget; `latent_map` makes one. `code` follows the point: read it in the next cell."""
+    """The widget that `latent_map` makes. `code` follows the point: read it in the next cell."""
 
     _esm = HERE.with_suffix(".js")
     _css = HERE.with_suffix(".css")
@@ -44,13 +44,13 @@ class LatentMap(anywidget.AnyWidget):
     code = traitlets.List(trait=traitlets.Float(), default_value=[0.0, 0.0]).tag(sync=True)
 
     def page(self) -> str:
-        """The same map as HTML that carries everything with it, for pages without a kernel."""
+        """The same map as HTML with everything in it, for pages without a kernel."""
         data = json.dumps(self._data)
-        place = f"dvmap-{hashlib.sha256(data.encode()).hexdigest()[:12]}"
+        name = f"dvmap-{hashlib.sha256(data.encode()).hexdigest()[:12]}"
         module, style = HERE.with_suffix(".js").read_text(encoding="utf-8"), HERE.with_suffix(".css").read_text(encoding="utf-8")
-        start = f'mount(document.getElementById("{place}"), {data});'
+        start = f'mount(document.getElementById("{name}"), {data});'
         return (
-            f'<style>{style}</style><div id="{place}"><p>{html.escape(FALLBACK)}</p></div>'
+            f'<style>{style}</style><div id="{name}"><p>{html.escape(FALLBACK)}</p></div>'
             f'<script type="module">{module}\n{start}</script>'
         )
 
@@ -66,50 +66,50 @@ def latent_map(
 ) -> LatentMap:  # fmt: skip
     """A map to drag a point over; show it as a cell's last value, and tag the cell `nbval-ignore-output`.
 
-    `decoder` is Linear layers with SiLU between them, from 2 numbers to the logits of a picture; `codes` are the places of `images`.
-    With `labels` from 0 to 9 every class has its colour and its name. Raises ShapeError for anything else.
+    `decoder` is Linear layers with SiLU between them, from 2 numbers to the logits of a picture; `codes` are the coordinates of
+    `images` in [-1, 1]. With `labels` from 0 to 9 every class has its colour and its name. Raises ShapeError for anything else.
     """
     layers = pack(decoder)
     channels, side = _fits(layers, codes, images, labels)
-    places, window = codes.detach().cpu().float().numpy(), _window(codes)
-    kept = _apart(places, window, thumbs)
-    order = np.concatenate([kept, np.setdiff1d(np.arange(len(places)), kept)])  # those with a thumbnail first
+    points, window = codes.detach().cpu().float().numpy(), _window(codes)
+    kept = _spaced(points, window, thumbs)
+    order = np.concatenate([kept, np.setdiff1d(np.arange(len(points)), kept)])  # those with a thumbnail first
     cell = min(side, 28 if channels == 1 else 32)
     small = to_uint8(resize(images[kept], cell) if side > cell else images[kept])
-    numbers = labels.cpu().numpy().astype(np.uint8)[order] if labels is not None else np.zeros(len(places), np.uint8)
+    numbers = labels.cpu().numpy().astype(np.uint8)[order] if labels is not None else np.zeros(len(points), np.uint8)
     named = list(names) if names else [str(label) for label in range(int(numbers.max()) + 1)] if labels is not None else []
-    middle = [(window[0] + window[1]) / 2, (window[2] + window[3]) / 2]
+    center = [(window[0] + window[1]) / 2, (window[2] + window[3]) / 2]
     data = {
-        "title": title, "layers": layers, "side": side, "channels": channels, "window": window, "start": middle, "names": named,
-        "codes": _text(places[order].astype("<f4")), "labels": _text(numbers), "sprite": _sprite(small), "thumbs": len(kept),
+        "title": title, "layers": layers, "side": side, "channels": channels, "window": window, "start": center, "names": named,
+        "codes": _text(points[order].astype("<f4")), "labels": _text(numbers), "sprite": _sprite(small), "thumbs": len(kept),
         "columns": COLUMNS, "cell": cell, "thumb": THUMB * (window[1] - window[0]),
     }  # fmt: skip
-    return LatentMap(_data=data, code=middle)
+    return LatentMap(_data=data, code=center)
 
 
 def still(
     decoder: nn.Sequential, codes: Float[Tensor, "picture 2"], images: Image, labels: Int[Tensor, " picture"] | None = None,
     thumbs: int = 320, count: int = 16,
 ) -> Figure:  # fmt: skip
-    """The map as two pictures: the data at its places, and what the decoder draws at `count` times `count` places. For `plot.show`."""
+    """The map as two pictures: the data at their codes, and what the decoder draws on a grid of `count` times `count`. For `plot.show`."""
     channels, side = _fits(pack(decoder), codes, images, labels)
-    places, window = codes.detach().cpu().float().numpy(), _window(codes)
+    points, window = codes.detach().cpu().float().numpy(), _window(codes)
     fig = Figure(figsize=(11, 5.8), dpi=150, facecolor="#ffffff", layout="constrained")
     fig.get_layout_engine().set(h_pad=0.14)  # inches: room for titles
-    data, drawn = fig.subplots(1, 2)
-    inks = [COLOURS[int(label) % 10] if labels is not None else "#5c5c5c" for label in (labels if labels is not None else codes)]
-    data.scatter(places[:, 0], places[:, 1], c=inks, s=5, alpha=0.35, linewidths=0)
+    data, decoded = fig.subplots(1, 2)
+    inks = [COLORS[int(label) % 10] if labels is not None else "#5c5c5c" for label in (labels if labels is not None else codes)]
+    data.scatter(points[:, 0], points[:, 1], c=inks, s=5, alpha=0.35, linewidths=0)
     pixels, half = to_uint8(images), THUMB * (window[1] - window[0]) / 2
-    for at in _apart(places, window, thumbs):
-        x, y = places[at]
+    for at in _spaced(points, window, thumbs):
+        x, y = points[at]
         data.imshow(_inked(pixels[at], inks[at]), extent=(x - half, x + half, y - half, y + half), zorder=2)
-    ways = [(np.arange(count) + 0.5) / count * (high - low) + low for low, high in (window[:2], window[2:])]
-    grid = torch.tensor([[x, y] for y in ways[1][::-1] for x in ways[0]], dtype=torch.float32)
+    lines = [(np.arange(count) + 0.5) / count * (high - low) + low for low, high in (window[:2], window[2:])]
+    grid = torch.tensor([[x, y] for y in lines[1][::-1] for x in lines[0]], dtype=torch.float32)
     with torch.no_grad():
         ink = torch.sigmoid(decoder(grid)).view(count, count, channels, side, side).permute(0, 3, 1, 4, 2)
     wall = ink.reshape(count * side, count * side, channels).numpy()
-    drawn.imshow(1 - wall[..., 0] if channels == 1 else wall, extent=window, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
-    for axes, title in ((data, "the pictures, where the encoder puts them"), (drawn, "what the decoder draws, everywhere")):
+    decoded.imshow(1 - wall[..., 0] if channels == 1 else wall, extent=window, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
+    for axes, title in ((data, "the pictures, where the encoder puts them"), (decoded, "what the decoder draws, everywhere")):
         axes.set(xlim=window[:2], ylim=window[2:], aspect="equal", xlabel="first number")
         axes.set_title(title, size=14, loc="left")
         axes.grid(visible=False)
@@ -118,7 +118,7 @@ def still(
 
 
 def pack(decoder: nn.Sequential) -> list[dict[str, Any]]:
-    """The decoder as text: whole numbers of 16 bits, of 8 in the large last layer, and one scale for each row."""
+    """The decoder as text: whole numbers of 16 bits (8 in the large last layer) and one scale for each row. Raises ShapeError."""
     layers = [layer for layer in decoder if isinstance(layer, nn.Linear)]
     right = [kind for layer in layers for kind in (nn.Linear, nn.SiLU)][:-1]
     if not layers or [type(layer) for layer in decoder] != right or layers[0].in_features != 2:
@@ -137,7 +137,7 @@ def pack(decoder: nn.Sequential) -> list[dict[str, Any]]:
 
 
 def _fits(layers: list[dict[str, Any]], codes: Tensor, images: Tensor, labels: Tensor | None) -> tuple[int, int]:
-    """Channels and side of the pictures, if everything belongs together."""
+    """Channels and side of the pictures; raises ShapeError if the parts do not belong together."""
     shape, outputs = tuple(images.shape), layers[-1]["outputs"]
     count = len(codes)
     square = len(shape) == 4 and shape[0] == count and shape[1] in (1, 3) and shape[2] == shape[3]
@@ -153,25 +153,25 @@ def _fits(layers: list[dict[str, Any]], codes: Tensor, images: Tensor, labels: T
 def _window(codes: Tensor) -> list[float]:
     """Left, right, bottom, top of a square with nearly all codes in it, and some room around."""
     low, high = (torch.quantile(codes.detach().cpu().float(), q, dim=0) for q in (0.005, 0.995))
-    middle, half = (low + high) / 2, 1.15 * float((high - low).max()) / 2 or 1.0
-    return [round(float(x), 4) for x in (middle[0] - half, middle[0] + half, middle[1] - half, middle[1] + half)]
+    center, half = (low + high) / 2, 1.15 * float((high - low).max()) / 2 or 1.0
+    return [round(float(x), 4) for x in (center[0] - half, center[0] + half, center[1] - half, center[1] + half)]
 
 
-def _apart(places: np.ndarray, window: list[float], most: int) -> np.ndarray:
-    """Pictures to show small: inside the window, in the order that dice give, none over another."""
+def _spaced(points: np.ndarray, window: list[float], most: int) -> np.ndarray:
+    """Which pictures to show small: inside the window, in random order, none over another."""
     gap, kept = 0.95 * THUMB * (window[1] - window[0]), []
-    inside = (places >= (window[0] + gap / 2, window[2] + gap / 2)) & (places <= (window[1] - gap / 2, window[3] - gap / 2))
+    inside = (points >= (window[0] + gap / 2, window[2] + gap / 2)) & (points <= (window[1] - gap / 2, window[3] - gap / 2))
     for at in np.random.RandomState(0).permutation(np.flatnonzero(inside.all(axis=1))):
-        if len(kept) < most and (not kept or np.abs(places[kept] - places[at]).max(axis=1).min() > gap):
+        if len(kept) < most and (not kept or np.abs(points[kept] - points[at]).max(axis=1).min() > gap):
             kept.append(at)
     return np.array(kept, dtype=int)
 
 
-def _inked(pixels: np.ndarray, colour: str) -> np.ndarray:
-    """A thumbnail: a face as it is, a digit as ink of this colour on nothing."""
+def _inked(pixels: np.ndarray, color: str) -> np.ndarray:
+    """A thumbnail: a face as it is, a digit as ink of this colour on a clear background."""
     if pixels.shape[-1] == 3 and (pixels != pixels[..., :1]).any():
         return pixels
-    ink = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)], dtype=np.uint8)
+    ink = np.array([int(color[at : at + 2], 16) for at in (1, 3, 5)], dtype=np.uint8)
     return np.dstack([np.broadcast_to(ink, (*pixels.shape[:2], 3)), pixels[..., 0]])
 
 
@@ -182,11 +182,11 @@ def _sprite(small: np.ndarray) -> str:
     for at, one in enumerate(small):
         row, column = divmod(at, COLUMNS)
         wall[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = one
-    grey = not (wall != wall[..., :1]).any()
+    gray = not (wall != wall[..., :1]).any()
     file = io.BytesIO()
-    picture = Pillow.fromarray(wall[..., 0] if grey else wall)
-    picture.save(file, "PNG" if grey else "JPEG", **({"optimize": True} if grey else {"quality": 75}))
-    return f"data:image/{'png' if grey else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
+    picture = Pillow.fromarray(wall[..., 0] if gray else wall)
+    picture.save(file, "PNG" if gray else "JPEG", **({"optimize": True} if gray else {"quality": 75}))
+    return f"data:image/{'png' if gray else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _text(numbers: np.ndarray) -> str:

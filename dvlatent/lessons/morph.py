@@ -27,7 +27,7 @@ def morph(generator: Generator, a: Latent, b: Latent, frames: int = 17, size_px:
     """Show a slider under this cell that morphs face `a` into face `b`; tag the cell `nbval-ignore-output`.
 
     Arrow keys, Page Up and Page Down, Home and End move it too. `generator.preview` renders the frames if there is one, else
-    `generator.synthesis`. Raises ShapeError for latents that are not one face each.
+    `generator.synthesis`. Raises ShapeError for latents that are not one face each, and for fewer than two frames.
     """
     from IPython.display import display  # only notebooks need it
 
@@ -44,7 +44,7 @@ def morph(generator: Generator, a: Latent, b: Latent, frames: int = 17, size_px:
 
 
 def render(generator: Generator, a: Latent, b: Latent, frames: int = 17, size_px: int = 384) -> Iterator[bytes]:
-    """The frames of the straight line from a to b, as JPEG bytes, one after the other."""
+    """The frames of the straight line in W from a to b, as JPEG bytes, one after the other."""
     if frames < 2:
         raise ShapeError(f"a morph needs at least two frames, its two ends; it was given {frames}.")
     start, end = _one_face(a, generator), _one_face(b, generator)
@@ -52,7 +52,7 @@ def render(generator: Generator, a: Latent, b: Latent, frames: int = 17, size_px
 
 
 def slider(pictures: list[bytes], size_px: int = 384, names: tuple[str, str] = ("A", "B")) -> ipywidgets.VBox:
-    """A picture, the slider that chooses it, and a line that says in words where it stands."""
+    """A picture, the slider that chooses it, and a line of words that says where the slider stands."""
     last = len(pictures) - 1
     picture = ipywidgets.Image(value=pictures[0], format="jpeg", width=size_px, height=size_px)
     dial = ipywidgets.IntSlider(
@@ -75,7 +75,7 @@ def _where(t: float, names: tuple[str, str]) -> str:
 
 
 def _one_face(latent: Latent, generator: Generator) -> Ws:
-    """[1, layer, w] from whatever names one face."""
+    """One face as [1, layer, w], from any of the three shapes."""
     shape = tuple(latent.shape)
     if shape in ((generator.w_dim,), (1, generator.w_dim)):
         return broadcast(latent.reshape(1, -1), generator.num_layers)

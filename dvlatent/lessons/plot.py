@@ -1,23 +1,27 @@
 """Figures made for eyes: one style, faces big enough to see, and alt text on every picture. Used in every notebook.
 
-A figure is made by one of the functions here and shown by `show(fig, alt=...)`. Photographs travel as JPEG, charts as PNG:
-the two kinds of picture that GitHub, Colab, JupyterLab and exported pages all show.
+A figure is made by one of the functions here and shown by `show(fig, alt=...)`. Photographs travel as JPEG, charts as PNG, the
+map of the course as SVG: kinds of picture that GitHub, Colab, JupyterLab and exported pages all show.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image as PillowImage
+from PIL import ImageFile
 
 from dvlatent.errors import ShapeError
 from dvlatent.images import resize, to_uint8
@@ -28,13 +32,15 @@ DPI = 150  # pixels drawn per inch: sharp on a projector, small in a file
 TALLEST = 3.6  # inches of one face at most
 GAP, LINE = 0.08, 0.26  # inches between two faces; of one line of text
 SMALLEST = 11  # points; no text leaves `show` smaller than this
+MAP = Path(__file__).with_name("course_map.svg")
+ImageFile.MAXBLOCK = 2**24  # bytes of Pillow's buffer: `optimize` overflows the usual one on pictures of noise
 INK, QUIET, PAPER = "#222222", "#5c5c5c", "#ffffff"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#8f4b9e", "#56b4e9", "#b8860b")  # told apart with any colour vision (after Okabe and Ito 2008)
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#8f4b9e", "#56b4e9", "#b8860b")  # distinct with any colour vision (after Okabe and Ito 2008)
 
 STYLE = {
     "font.size": 13, "axes.titlesize": 15, "axes.labelsize": 13, "xtick.labelsize": 12, "ytick.labelsize": 12, "legend.fontsize": 12,
     "font.family": "DejaVu Sans", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": QUIET, "xtick.color": QUIET,
-    "ytick.color": QUIET, "axes.titlelocation": "left", "axes.titlepad": 10, "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "ytick.color": QUIET, "axes.titlelocation": "left", "axes.titlepad": 10, "axes.prop_cycle": matplotlib.cycler(color=COLORS),
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4",
     "grid.linewidth": 0.8, "lines.linewidth": 2.4, "lines.markersize": 7, "legend.frameon": False,
 }  # fmt: skip
@@ -66,7 +72,7 @@ def faces(image: Image, columns: int | None = None, titles: Sequence[str] | None
     return _mosaic([cells[at : at + columns] for at in range(0, count, columns)], dpi, caption)
 
 
-def labelled_grid(
+def labeled_grid(
     image: Image, rows: Image | Sequence[str], columns: Image | Sequence[str], corner: str = "", caption: str | None = None
 ) -> Figure:
     """A table of faces, [rows * columns] of them row by row, whose headers are faces or words. `corner` tells which is which."""
@@ -89,12 +95,28 @@ def labelled_grid(
 def show(fig: Figure, alt: str) -> None:
     """Show the figure under this cell, with `alt` on the picture for everyone who cannot see it, and close it.
 
-    The alt text is a sentence or two that say what there is to notice. It rides in the picture's metadata and is its plain text.
+    The alt text is a sentence or two that say what there is to notice. It goes into the picture's metadata and is its plain text.
     """
     data, kind = encode(fig)
     width = round(fig.get_figwidth() * 100)
     _display({f"image/{kind}": data, "text/plain": _worded(alt)}, kind, width)
-    _close(fig)
+    pyplot.close(fig)  # matplotlib forgets the figure, also when pyplot made it
+    fig.clear()
+
+
+def show_map(current: str = "") -> None:
+    """Show the map of the course under this cell; the card of lesson `current`, such as "00", gets a frame. Raises ValueError for others.
+
+    The picture is `course_map.svg`, and its own description is the alt text. Used in notebook 00.
+    """
+    svg = MAP.read_text(encoding="utf-8")
+    alt = re.search(r"<desc[^>]*>(.*?)</desc>", svg)[1]
+    if current:
+        hidden = f'<g id="here-{current}" display="none">'
+        if hidden not in svg:
+            raise ValueError(f"the map has no lesson '{current}': give two digits, from '00' to '11'.")
+        svg, alt = svg.replace(hidden, f'<g id="here-{current}">'), f"{alt} You are in lesson {current}."
+    _display({"image/svg+xml": svg, "text/plain": alt}, "svg+xml", round(100 * WIDTH))
 
 
 def encode(fig: Figure) -> tuple[bytes, str]:
@@ -103,25 +125,20 @@ def encode(fig: Figure) -> tuple[bytes, str]:
         text.set_fontsize(max(text.get_fontsize(), SMALLEST))
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
-    drawn = PillowImage.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    drawing = PillowImage.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     photo = any(np.ndim(picture.get_array()) == 3 for picture in fig.findobj(matplotlib.image.AxesImage))
     file = io.BytesIO()
     if photo:
-        try:
-            drawn.save(file, "JPEG", quality=86, optimize=True, subsampling=0)
-        except OSError:  # Pillow's buffer for the better packing is too small for pictures of noise
-            file = io.BytesIO()
-            drawn.save(file, "JPEG", quality=86, subsampling=0)
+        drawing.save(file, "JPEG", quality=86, optimize=True, subsampling=0)
     else:
-        drawn.quantize(128, dither=PillowImage.Dither.NONE).save(file, "PNG", optimize=True)
+        drawing.quantize(128, dither=PillowImage.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue(), "jpeg" if photo else "png"
 
 
 def show_film(frames: Image, alt: str, seconds: float = 4.0, size_px: int = 256, quality: int = 75) -> None:
-    """Show moving pictures under this cell, repeating for ever; keep to about 48 frames of 256 pixels.
+    """Show moving pictures under this cell, repeating for ever; keep to about 48 frames of 256 pixels. Raises ShapeError for one frame.
 
-    The film is an animated WebP labelled as PNG: browsers look at the bytes, and GitHub and exported pages show only pictures
-    that are labelled PNG or JPEG.
+    The film is an animated WebP labelled as PNG: browsers look at the bytes, and GitHub and exported pages show no picture labelled WebP.
     """
     if _count(frames) < 2:
         raise ShapeError(f"a film needs at least two frames; {len(frames)} were given. Use plot.strip for a single face.")
@@ -148,8 +165,8 @@ def _mosaic(
     top = height - head
 
     def write(x: float, y: float, words: str, ha: str, va: str, **options) -> None:
-        look = {"color": INK, "family": "DejaVu Sans", "size": 13, "linespacing": 1.25, **options}
-        fig.text(x / width, y / height, words, ha=ha, va=va, **look)
+        style = {"color": INK, "family": "DejaVu Sans", "size": 13, "linespacing": 1.25, **options}
+        fig.text(x / width, y / height, words, ha=ha, va=va, **style)
 
     for number, (row, lines) in enumerate(zip(rows, title_lines, strict=True)):
         bottom = top - lines * line - size
@@ -176,7 +193,7 @@ def _mosaic(
 
 
 def _rule(fig: Figure, x: list[float], y: list[float]) -> None:
-    """A thin line that parts headers from the rest."""
+    """A thin line between the headers and the rest."""
     fig.add_artist(matplotlib.lines.Line2D(x, y, color=QUIET, linewidth=1.2))
 
 
@@ -230,11 +247,3 @@ def _display(data: dict, kind: str, width: int) -> None:
         print(f"[picture: {data['text/plain']}]")
         return
     display(data, metadata={f"image/{kind}": {"alt": data["text/plain"], "width": width}}, raw=True)
-
-
-def _close(fig: Figure) -> None:
-    """Forget the figure, also when pyplot made it."""
-    import matplotlib.pyplot as pyplot
-
-    pyplot.close(fig)
-    fig.clear()

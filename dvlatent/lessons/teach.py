@@ -30,7 +30,7 @@ def check(name: str, given: Any, expected: Any, tol: float = 1e-4, hint: str = "
     if _is_stub(given):
         wrong, line = True, f"… {name}: {UNANSWERED}"
     else:
-        trouble = _judge(given, expected, tol)
+        trouble = _difference(given, expected, tol)
         wrong = bool(trouble)
         line = f"✗ {name}: {trouble}{'. Hint: ' + hint if hint else ''}" if trouble else f"✓ {name}"
     if wrong and (must or _strict):
@@ -40,7 +40,7 @@ def check(name: str, given: Any, expected: Any, tol: float = 1e-4, hint: str = "
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """Inside, every check that is not passed raises WrongAnswer: how the tests prove that the folded solutions are right."""
+    """Inside, every check that is not passed raises WrongAnswer: so the tests prove that the folded solutions are right."""
     global _strict
     before, _strict = _strict, True
     try:
@@ -73,7 +73,7 @@ def environment() -> None:
         print("GPU: none, and none is needed")
 
 
-def _judge(given: Any, expected: Any, tol: float) -> str:
+def _difference(given: Any, expected: Any, tol: float) -> str:
     """What is wrong with the answer, or an empty string."""
     if callable(expected):
         try:
@@ -87,14 +87,14 @@ def _judge(given: Any, expected: Any, tol: float) -> str:
         return "" if _same(given, expected) else f"yours is {given!r}, expected {expected!r}"
     ours, yours = _numbers(expected), _numbers(given)
     if ours is None or yours is None:
-        return "" if _same(given, expected) else f"yours is {_told(given)}, expected {_told(expected)}"
+        return "" if _same(given, expected) else f"yours is {_described(given)}, expected {_described(expected)}"
     if ours.shape != yours.shape:
         return f"yours has shape {list(yours.shape)}, expected {list(ours.shape)}"
-    return _differences(yours, ours, tol)
+    return _numbers_differ(yours, ours, tol)
 
 
-def _differences(yours: np.ndarray, ours: np.ndarray, tol: float) -> str:
-    """Where two arrays of one shape differ most, told in a line."""
+def _numbers_differ(yours: np.ndarray, ours: np.ndarray, tol: float) -> str:
+    """Where two arrays of one shape differ most, in a line of words."""
     strange = ~np.isfinite(yours) & ~((yours == ours) | (np.isnan(yours) & np.isnan(ours)))
     if strange.any():
         return f"{int(strange.sum())} of your {yours.size} numbers are not finite"
@@ -107,13 +107,13 @@ def _differences(yours: np.ndarray, ours: np.ndarray, tol: float) -> str:
     where = np.unravel_index(off.argmax(), off.shape)
     if yours.ndim == 0:
         return f"yours is {float(yours):.6g}, expected {float(ours):.6g}; they may differ by {allowed:.2g}"
-    place = ", ".join(map(str, where))
-    share = f"{int((off > allowed).sum())} of {off.size} numbers differ"
-    return f"{share}, most at [{place}]: yours is {yours[where]:.6g}, expected {ours[where]:.6g}; they may differ by {allowed:.2g}"
+    index = ", ".join(map(str, where))
+    count = f"{int((off > allowed).sum())} of {off.size} numbers differ"
+    return f"{count}, most at [{index}]: yours is {yours[where]:.6g}, expected {ours[where]:.6g}; they may differ by {allowed:.2g}"
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """The value as an array of floats, or None if it is no such thing."""
+    """The value as an array of floats, or None if it holds no numbers."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().double().numpy()
     try:
@@ -132,8 +132,8 @@ def _same(given: Any, expected: Any) -> bool:
         return False
 
 
-def _told(value: Any) -> str:
-    """A value as a student would recognise it: its shape if it is an array, its kind if it is long."""
+def _described(value: Any) -> str:
+    """A value as a student recognizes it: its shape if it is an array, its type if it is long."""
     if hasattr(value, "shape"):
         return f"an array of shape {list(value.shape)}"
     words = repr(value)

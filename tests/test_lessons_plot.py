@@ -87,12 +87,12 @@ def test_titles_and_captions_are_written_whole():
 
 @pytest.mark.parametrize("rows", [["low psi", "psi 1"], noise(2, 64)], ids=["words", "faces"])
 @pytest.mark.parametrize("columns", [["a", "b", "c"], noise(3, 64)], ids=["words", "faces"])
-def test_a_labelled_grid_has_its_headers_where_they_belong(rows, columns):
+def test_a_labeled_grid_has_its_headers_where_they_belong(rows, columns):
     body = noise(6, 64, seed=1)
-    fig = plot.labelled_grid(body, rows, columns, corner="pose from the left")
-    places = {tuple(picture.get_array()[0, 0]): picture.axes.get_position() for picture in fig.findobj(AxesImage)}
+    fig = plot.labeled_grid(body, rows, columns, corner="pose from the left")
+    boxes = {tuple(picture.get_array()[0, 0]): picture.axes.get_position() for picture in fig.findobj(AxesImage)}
     assert len(fig.findobj(AxesImage)) == 6 + (0 if isinstance(rows, list) else 2) + (0 if isinstance(columns, list) else 3)
-    at = [places[tuple(face[0, 0])] for face in to_uint8(body)]
+    at = [boxes[tuple(face[0, 0])] for face in to_uint8(body)]
     assert at[0].y0 == at[1].y0 == at[2].y0 > at[3].y0 and at[0].x0 == at[3].x0 < at[1].x0
     said = words(fig)
     assert [word in said for word in ("psi 1", "c")] == [isinstance(rows, list), isinstance(columns, list)]
@@ -100,7 +100,7 @@ def test_a_labelled_grid_has_its_headers_where_they_belong(rows, columns):
 
 
 def test_headers_of_two_lines_stay_above_the_faces():
-    fig = plot.labelled_grid(noise(4, 128), ["a", "b"], ["PC1\n(male +0.5)", "PC2"])
+    fig = plot.labeled_grid(noise(4, 128), ["a", "b"], ["PC1\n(male +0.5)", "PC2"])
     drawn(fig)
     faces = max(picture.axes.get_window_extent().y1 for picture in fig.findobj(AxesImage))
     (header,) = (text for text in fig.findobj(Text) if text.get_text().startswith("PC1"))
@@ -108,7 +108,7 @@ def test_headers_of_two_lines_stay_above_the_faces():
 
 
 def test_pictures_of_noise_can_be_shown():
-    fig = plot.labelled_grid(noise(4, 256), ["a", "b"], ["c", "d"])
+    fig = plot.labeled_grid(noise(4, 256), ["a", "b"], ["c", "d"])
     data, kind = plot.encode(fig)
     assert kind == "jpeg" and Pillow.open(io.BytesIO(data)).size[0] > 500
 
@@ -121,7 +121,7 @@ def test_pictures_of_noise_can_be_shown():
         (lambda: plot.faces([1, 2]), "this is a list"),
         (lambda: plot.strip(noise(2, 8)[..., :4]), "square"),
         (lambda: plot.strip(noise(2, 8), titles=["one"]), "2 faces were given and 1 titles"),
-        (lambda: plot.labelled_grid(noise(5, 8), ["a", "b"], ["c", "d"]), "need 4 faces; 5 were given"),
+        (lambda: plot.labeled_grid(noise(5, 8), ["a", "b"], ["c", "d"]), "need 4 faces; 5 were given"),
         (lambda: plot.show_film(noise(1, 8), alt="one face that moves"), "at least two frames"),
     ],
 )
@@ -182,9 +182,9 @@ def test_no_text_is_too_small_to_read():
     assert min(text.get_fontsize() for text in fig.findobj(Text)) >= plot.SMALLEST
 
 
-def test_colours_can_be_told_apart_without_colour():
-    """Neighbours in the cycle differ in lightness, so that they survive any colour vision and a grey print."""
-    light = [np.dot([int(c[i : i + 2], 16) for i in (1, 3, 5)], [0.2126, 0.7152, 0.0722]) for c in plot.COLOURS]
+def test_colors_differ_without_color():
+    """Neighbours in the cycle differ in lightness, so that they survive any colour vision and a gray print."""
+    light = [np.dot([int(c[i : i + 2], 16) for i in (1, 3, 5)], [0.2126, 0.7152, 0.0722]) for c in plot.COLORS]
     assert min(abs(a - b) for a, b in pairwise(light)) > 8
 
 

@@ -39,7 +39,7 @@ def test_right_answers_pass(capsys, given, expected):
 
 
 @pytest.mark.parametrize(
-    ("given", "expected", "told"),
+    ("given", "expected", "words"),
     [
         (3, 4, "yours is 3, expected 4; they may differ by 0.0004"),
         (torch.zeros(3, 2), torch.zeros(2, 3), "yours has shape [3, 2], expected [2, 3]"),
@@ -55,9 +55,9 @@ def test_right_answers_pass(capsys, given, expected):
         (5, lambda n: n.mean(), "trying your answer stopped with AttributeError"),
     ],
 )
-def test_wrong_answers_are_told_apart(capsys, given, expected, told):
+def test_wrong_answers_get_different_words(capsys, given, expected, words):
     line = said(capsys, "name", given, expected)
-    assert line.startswith("✗ name: ") and told in line and line.count("\n") == 1
+    assert line.startswith("✗ name: ") and words in line and line.count("\n") == 1
 
 
 def test_the_hint_is_only_shown_to_those_who_need_it(capsys):
@@ -109,8 +109,8 @@ def test_a_budget_is_silent_until_it_is_spent(capsys, monkeypatch):
 def test_the_environment_is_told_with_or_without_a_gpu(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     teach.environment()
-    told = capsys.readouterr().out
-    assert f"torch {torch.__version__}" in told and "GPU: none, and none is needed" in told and "cores" in told
+    words = capsys.readouterr().out
+    assert f"torch {torch.__version__}" in words and "GPU: none, and none is needed" in words and "cores" in words
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     card = type("Card", (), {"name": "H200", "total_memory": 2**37})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)

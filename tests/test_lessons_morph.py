@@ -1,4 +1,4 @@
-"""The morph slider without a browser: its frames, its words, and what it refuses. In a real JupyterLab: test_lab.py."""
+"""The morph slider without a browser: its frames, its words, and what it refuses. In a real JupyterLab: test_lessons_lab.py."""
 
 import io
 
@@ -25,19 +25,19 @@ class WithPreview(Hue):
 A, B = torch.tensor([-1.0, -1, -1]), torch.tensor([1.0, 1, 1])
 
 
-def colour(picture):
+def color(picture):
     return np.asarray(Pillow.open(io.BytesIO(picture))).reshape(-1, 3).mean(0)
 
 
 def test_the_frames_go_evenly_from_one_face_to_the_other():
-    grey = [colour(picture).mean() for picture in render(Hue(), A, B, frames=5)]
-    np.testing.assert_allclose(grey, [0, 64, 128, 191, 255], atol=1.5)
+    gray = [color(picture).mean() for picture in render(Hue(), A, B, frames=5)]
+    np.testing.assert_allclose(gray, [0, 64, 128, 191, 255], atol=1.5)
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 3), (1, 2, 3)])
 def test_a_face_may_be_w_or_ws(shape):
     pictures = list(render(Hue(), A.expand(shape), B.expand(shape), frames=2))
-    assert colour(pictures[0]).mean() < 2 and colour(pictures[1]).mean() > 253
+    assert color(pictures[0]).mean() < 2 and color(pictures[1]).mean() > 253
 
 
 def test_a_preview_is_used_where_there_is_one_and_large_faces_shrink():
@@ -60,6 +60,6 @@ def test_moving_the_slider_swaps_the_picture_and_the_words():
     pictures = list(render(Hue(), A, B, frames=5))
     picture, dial, words = slider(pictures, names=("Ada", "Grace")).children
     assert isinstance(dial, ipywidgets.IntSlider) and dial.description == "Ada to Grace" and (dial.min, dial.max) == (0, 4)
-    for place, told in [(4, "This is Grace."), (1, "25% of the way from Ada to Grace."), (0, "This is Ada.")]:
-        dial.value = place
-        assert bytes(picture.value) == pictures[place] and words.value == told
+    for at, sentence in [(4, "This is Grace."), (1, "25% of the way from Ada to Grace."), (0, "This is Ada.")]:
+        dial.value = at
+        assert bytes(picture.value) == pictures[at] and words.value == sentence

@@ -20,7 +20,7 @@ LESSON = ROOT / "notebooks" / "00_start_here.ipynb"
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 SMALL = """\
 import torch
-from dvlatent.lessons import morph
+from dvlatent.lessons.morph import morph
 
 class Hue:  # a face of one colour: enough to see that it changes
     z_dim = w_dim = num_layers = 3
@@ -53,9 +53,9 @@ def lab(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    places = {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    places |= {f"JUPYTERLAB_{kind}_DIR": str(home / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
-    places["IPYTHONDIR"] = str(home / "ipython")
+    folders = {f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    folders |= {f"JUPYTERLAB_{kind}_DIR": str(home / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
+    folders["IPYTHONDIR"] = str(home / "ipython")
     silent = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     silent.parent.mkdir(parents=True)
     silent.write_text('{"checkForUpdates": false, "fetchNews": "false"}')  # nothing outside this computer is asked
@@ -66,9 +66,9 @@ def lab(tmp_path_factory):
     }  # fmt: skip
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *(f"--{key}={value}" for key, value in settings.items())]
     log = home / "log.txt"
-    with log.open("w") as told:
+    with log.open("w") as output:
         server = subprocess.Popen(
-            command, env={**os.environ, **places, "PYTHONPATH": path}, stdout=told, stderr=subprocess.STDOUT, start_new_session=True
+            command, env={**os.environ, **folders, "PYTHONPATH": path}, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         wait(lambda: answers(f"http://127.0.0.1:{port}/api"), 90, lambda: f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
@@ -141,7 +141,7 @@ def ours(complaints):
     return [words for words in complaints if re.search(r"widget|traitlet|model|morph|slider|Uncaught", words, re.IGNORECASE)]
 
 
-def judge(seen):
+def moved(seen):
     shown = [picture for _, picture in seen]
     assert shown[0] == shown[4], "Home does not lead back to the first face"
     assert len(set(shown[:4])) == 4, f"the picture did not follow the slider: {[words for words, _ in seen]}"
@@ -153,7 +153,7 @@ def test_the_slider_of_a_small_notebook_moves_by_keyboard(browser, lab):
     nbformat.write(new_notebook(cells=[new_code_cell(SMALL)], metadata={"kernelspec": kernel}), lab[1] / "small.ipynb")
     page, complaints = opened(browser, lab, "small.ipynb", 120)
     seen = move_and_look(page)
-    judge(seen)
+    moved(seen)
     assert [words for words, _ in seen] == [
         "This is blue.", "25% of the way from blue to red.", "50% of the way from blue to red.", "This is red.", "This is blue."
     ]  # fmt: skip
@@ -165,7 +165,7 @@ def test_the_first_lesson_runs_and_its_slider_shows_another_face(browser, lab):
     assert LESSON.exists(), "run: python notebooks/build.py execute 00"
     shutil.copy(LESSON, lab[1])
     page, complaints = opened(browser, lab, LESSON.name, 240)
-    judge(move_and_look(page))
+    moved(move_and_look(page))
     errors = page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0, errors.first.inner_text()
     assert not ours(complaints), complaints

@@ -12,7 +12,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image as Pillow
-from test_lab import browser, lab, opened  # noqa: F401  (fixtures)
+from test_lessons_lab import browser, lab, opened  # noqa: F401  (fixtures)
 from torch import nn
 from torch.testing import assert_close
 
@@ -24,7 +24,7 @@ PLANE, PICTURE = ".dvmap-plane", "canvas.dvmap-picture"
 NOTEBOOK = """\
 import torch
 from dvlatent.autoencoder.model import perceptron
-from dvlatent.lessons import latent_map
+from dvlatent.lessons.latent_map import latent_map
 torch.manual_seed(0)
 map_ = latent_map(perceptron(2, 16, 64), torch.randn(40, 2), torch.rand(40, 1, 8, 8), torch.arange(40) % 10, title="A small map")
 map_"""
@@ -86,7 +86,7 @@ def pixels(page, selector=PICTURE):
 
 
 def drag(page, start, end, steps=10):
-    """Drag over the plane; places are shares of its width and height."""
+    """Drag over the plane; start and end are fractions of its width and height."""
     box = page.locator(PLANE).bounding_box()
     at = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*at[0])
@@ -95,7 +95,7 @@ def drag(page, start, end, steps=10):
     page.mouse.up()
 
 
-def place(page):
+def code(page):
     numbers = re.findall(r"[−-]?\d+\.\d+", page.locator(".dvmap-where b").inner_text())
     return np.array([float(number.replace("−", "-")) for number in numbers])
 
@@ -177,12 +177,12 @@ def test_dragging_shows_what_torch_decodes_there(page_of, channels):
     page, complaints = page_of(latent_map(decoder, codes, images, labels))
     before, (left, right, bottom, top) = pixels(page), latent_map(decoder, codes, images, labels)._data["window"]
     drag(page, (0.5, 0.5), (0.8, 0.3))
-    assert_close(place(page), np.array([left + 0.8 * (right - left), top - 0.3 * (top - bottom)]), atol=0.02, rtol=0)
+    assert_close(code(page), np.array([left + 0.8 * (right - left), top - 0.3 * (top - bottom)]), atol=0.02, rtol=0)
     assert (pixels(page) != before).mean() > 0.3
     page.keyboard.press("Home")  # to a place that is known exactly
     with torch.no_grad():
-        middle = torch.tensor([[(left + right) / 2, (bottom + top) / 2]])
-        ink = torch.sigmoid(decoder(middle)).view(channels, 10, 10).permute(1, 2, 0).numpy()
+        center = torch.tensor([[(left + right) / 2, (bottom + top) / 2]])
+        ink = torch.sigmoid(decoder(center)).view(channels, 10, 10).permute(1, 2, 0).numpy()
     shown = pixels(page)[15::30, 15::30, :channels] / 255  # the middles of 10 x 10 cells of 30 pixels
     expected = ink if channels == 3 else 1 - ink * (255 - 0x1D) / 255  # ink on paper
     assert np.abs(shown - expected).mean() < 0.05 and np.corrcoef(shown.ravel(), expected.ravel())[0, 1] > 0.99  # smoothed, so nearly
@@ -203,21 +203,21 @@ def test_a_new_picture_within_a_frame_of_the_drag(page_of):
     assert not complaints, complaints
 
 
-def test_keys_move_the_point_and_are_told(page_of):
+def test_keys_move_the_point_and_are_spoken(page_of):
     page, complaints = page_of(latent_map(*small()))
     plane = page.get_by_role("application")
     assert "Arrow keys" in plane.get_attribute("aria-label")
     plane.focus()
-    start, width = place(page), 0.02 * np.ptp(latent_map(*small())._data["window"][:2])
+    start, width = code(page), 0.02 * np.ptp(latent_map(*small())._data["window"][:2])
     for key, way in [("ArrowRight", (1, 0)), ("ArrowUp", (0, 1)), ("ArrowLeft", (-1, 0)), ("Shift+ArrowDown", (0, -5))]:
-        before = place(page)
+        before = code(page)
         page.keyboard.press(key)
-        assert_close(place(page) - before, width * np.array(way), atol=0.011, rtol=0)
+        assert_close(code(page) - before, width * np.array(way), atol=0.011, rtol=0)
     page.wait_for_timeout(500)
     spoken = page.get_by_role("status")
     assert spoken.get_attribute("aria-live") == "polite" and page.locator(".dvmap-where b").inner_text() in spoken.text_content()
     page.keyboard.press("Home")
-    assert_close(place(page), start, atol=0.011, rtol=0)
+    assert_close(code(page), start, atol=0.011, rtol=0)
     assert page.locator(PLANE).evaluate("e => getComputedStyle(e).outlineStyle") != "none", "focus is not seen"
     assert not complaints, complaints
 
@@ -230,14 +230,14 @@ def test_a_path_drawn_by_hand_becomes_a_film(page_of):
     drag(page, (0.2, 0.2), (0.8, 0.6), steps=15)
     assert page.get_by_role("button", name="Draw a path").get_attribute("aria-pressed") == "false"
     assert page.get_by_role("img", name="pictures along the path").is_visible()
-    end, seen = place(page), []
+    end, seen = code(page), []
     play.click()
     for _ in range(6):
         page.wait_for_timeout(150)
-        seen.append(place(page))
+        seen.append(code(page))
     assert len({tuple(each) for each in seen}) >= 4 and (np.diff([each[0] for each in seen]) >= 0).all(), seen
     page.get_by_role("button", name="Play the film").wait_for(timeout=12_000)
-    assert_close(place(page), end, atol=0.02, rtol=0)
+    assert_close(code(page), end, atol=0.02, rtol=0)
     page.get_by_role("button", name="Clear").click()
     assert play.is_disabled() and not page.locator(".dvmap-strip").is_visible()
     assert not complaints, complaints
@@ -289,13 +289,13 @@ def test_in_jupyterlab_the_same_map_tells_python_where_the_point_is(browser, lab
     drag(page, (0.5, 0.5), (0.7, 0.2))
     assert (pixels(page) != before).any()
     page.get_by_role("application").focus()
-    before = place(page)
+    before = code(page)
     page.keyboard.press("ArrowRight")
-    assert (place(page) != before).any(), "JupyterLab took the key"
+    assert (code(page) != before).any(), "JupyterLab took the key"
     page.wait_for_timeout(800)  # the kernel is told when the hand rests
     ask = page.locator(".jp-CodeCell").nth(1)
     ask.locator(".cm-content").click()
     page.keyboard.press("Shift+Enter")
-    ask.get_by_text("code " + " ".join(f"{number:.2f}" for number in place(page))).wait_for(timeout=20_000)
+    ask.get_by_text("code " + " ".join(f"{number:.2f}" for number in code(page))).wait_for(timeout=20_000)
     assert not [words for words in complaints if re.search(r"widget|map|Uncaught", words, re.IGNORECASE)], complaints
     page.close()
