@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import LICENSE, array_on_disk, natural
-from judge import disturb
+from disturb import disturb
 from torch import Tensor, nn
 from tqdm import tqdm
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import array_on_disk, natural
+from disturb import disturb
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -167,51 +168,6 @@ def _loss(judge: Judge, pictures: Image, labels: Tensor, wearing: int, chosen: i
         more = wearing / (chosen - wearing) * (1 - config.wearing_rate) / config.wearing_rate  # odds here against odds at large
         loss = loss + F.binary_cross_entropy_with_logits(glasses[:chosen] + math.log(max(more, 1e-6)), wears)
     return loss, float(off.detach().abs().mean())
-
-
-def disturb(image: Image, rng: torch.Generator, strength: float = 1.0, mirrored: bool = True) -> Image:
-    """The same faces as another camera, crop and file might show them: [batch, 3, size, size] -> the same shape.
-
-    Mirrored (or not), shifted, scaled and turned a little; other light and colour (both times `strength`); softer or sharper; grain;
-    blocks as JPEG leaves them.
-    """
-    count, much = len(image), strength
-
-    def std(*shape: int) -> Tensor:
-        return torch.randn(count, *shape, generator=rng)
-
-    def some(share: float) -> Tensor:
-        return (torch.rand(count, generator=rng) < share).nonzero()[:, 0]
-
-    image = image * (1 + much * 0.15 * std(1, 1, 1)) + much * 0.08 * std(3, 1, 1)  # contrast, tint
-    image = image + much * 0.12 * std(1, 1, 1)  # brightness
-    grey = image.mean(1, keepdim=True)
-    image = grey + (1 + much * 0.25 * std(1, 1, 1)).clamp(0, 2) * (image - grey)  # saturation
-    faces, strength = some(0.4), (0.6 * std(1, 1, 1)).clamp(-0.6, 1)  # softer, or sharper below 0
-    sharp = image[faces]
-    image[faces] = sharp + strength[faces] * (F.avg_pool2d(sharp, 3, stride=1, padding=1, count_include_pad=False) - sharp)
-    faces, strength = some(0.4), 0.05 * std(1, 1, 1).abs()
-    image[faces] += strength[faces] * torch.randn(len(faces), *image.shape[1:], generator=rng)  # grain
-    faces, strength = some(0.2), 0.02 + 0.1 * torch.rand(count, 1, 1, 1, generator=rng)
-    image[faces] = _blocky(image[faces], strength[faces])
-    turn, size = much * math.radians(3) * std(), torch.exp(much * 0.05 * std())
-    mirror = torch.where(torch.rand(count, generator=rng) < (0.5 if mirrored else 0.0), -1.0, 1.0)
-    cos, sin = torch.cos(turn) * size, torch.sin(turn) * size
-    shift = much * 0.05 * std(2)  # in half sides
-    affine = torch.stack([torch.stack([mirror * cos, -sin, shift[:, 0]], 1), torch.stack([mirror * sin, cos, shift[:, 1]], 1)], 1)
-    grid = F.affine_grid(affine, list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(-1, 1)
-
-
-def _blocky(image: Image, coarseness: Tensor) -> Image:
-    """Cosines of 8 x 8 blocks rounded to whole steps, the finer ones to larger steps: what JPEG loses, without its file."""
-    place = torch.arange(8)
-    cosines = torch.cos(math.pi / 8 * (place + 0.5) * place[:, None]) * torch.where(place == 0, 0.125, 0.25).sqrt()[:, None]  # orthonormal
-    step = (1 + place + place[:, None]).repeat(image.shape[2] // 8, image.shape[3] // 8) * coarseness
-    blocks = image.unflatten(3, (-1, 8)).unflatten(2, (-1, 8))  # [batch, 3, rows, 8, columns, 8]
-    waves = torch.einsum("ui,bcrikj,vj->bcrukv", cosines, blocks, cosines).flatten(4).flatten(2, 3)
-    waves = (torch.round(waves / step) * step).unflatten(3, (-1, 8)).unflatten(2, (-1, 8))
-    return torch.einsum("ui,bcrukv,vj->bcrikj", cosines, waves, cosines).flatten(4).flatten(2, 3)
 
 
 def _evened(age_years: np.ndarray, even: float) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-from judge import JudgeConfig, LabelPool, disturb, glasses_labels, label_pool, small, train_judge
+from disturb import disturb
+from judge import JudgeConfig, LabelPool, glasses_labels, label_pool, small, train_judge
 from judge_report import judge_report, read_pool
 from PIL import Image
 from torch.nn import functional as F
