@@ -168,7 +168,7 @@ def progress(
 ) -> Iterator[Step]:
     """A progress bar over the steps of a training, which may have begun earlier; `words` describe a step, `quiet` hides the bar.
 
-    With `save`, the step is written there by its own `save` every so many steps: the training can go on from it.
+    With `save`, the step is written there by its own `save` every so many steps, except the last one: the training can go on from it.
     """
     with tqdm(total=total, unit="step", desc="training", disable=quiet) as bar:
         for step in steps:
@@ -176,7 +176,7 @@ def progress(
                 bar.initial = bar.n = bar.last_print_n = step.index  # done before: not part of the speed
             bar.set_postfix_str(words(step), refresh=False)
             bar.update()
-            if save is not None and (step.index + 1) % every == 0:
+            if save is not None and (step.index + 1) % every == 0 and step.index + 1 < total:
                 step.save(save)
             yield step
 

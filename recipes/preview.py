@@ -1,33 +1,40 @@
-"""Training the preview head on the generator's own pictures (knowledge distillation, Hinton et al. 2015).
+"""Train the preview head (`dvlatent/stylegan/preview.py`) on the generator's own pictures (knowledge distillation, Hinton et al. 2015).
 
-Two stages, both resumable: `render_pool` renders the faces once and keeps them small on disk; `train_preview` fits the head.
+`python recipes/preview.py --out faces-preview.safetensors` renders faces once into --pool, 8.8 MB each, then fits the head: two hours.
+Both stages resume.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import LICENSE, array_on_disk, command, half, parser, run
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from dvlatent.errors import CheckpointError
+from dvlatent import checkpoint
 from dvlatent.latents import broadcast, mix, normal, truncate, w_of
 from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
 from dvlatent.stylegan.preview import PreviewHead
+from dvlatent.training import TrainingState, progress, update_ema, warm_decay, warmup_cosine
 from dvlatent.types import Image, Predictor, Ws
+from dvlatent.zoo import load
+
+SAVE_EVERY = 500  # steps
 
 
 @dataclass(frozen=True)
 class PreviewConfig:
     """How a preview head is trained."""
 
-    faces: int = 1600  # rendered once, then looked at many times
-    steps: int = 6500  # optimiser steps
+    faces: int = 1600  # rendered once
+    steps: int = 6500  # optimizer steps
     batch: int = 8  # faces in a step
     crop: int = 64  # side of the square of features that a step sees of each face, of 128
     examples: int = 160  # faces for the linear start
@@ -39,15 +46,25 @@ class PreviewConfig:
 
 @dataclass(frozen=True)
 class PreviewStep:
-    """One step of training: how far it is, and how well it goes."""
+    """The result of one step of training."""
 
     index: int
     psnr_db: float  # of this batch, against the full render resized by area
-    head: PreviewHead  # the average of recent weights: the one to keep
+    head: PreviewHead  # the moving average of the weights: the one to keep
+    save: Callable[[Path], None]  # writes all that `train_preview(..., resume=path)` needs to go on bit for bit
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Faces rendered for training: what the head is given, and the picture that it should draw."""
+
+    features: np.ndarray  # [faces, 128, 128, 256] float16, on disk
+    pictures: np.ndarray  # [faces, 256, 256, 3] float16, on disk
+    done: int  # how many are rendered
 
 
 def training_ws(generator: MobileStyleGAN, face: int, config: PreviewConfig) -> Ws:
-    """The latent of one training face: [1, layers, w]. Plain, style-mixed or every layer for itself, so that all w's are heard."""
+    """The latent of one training face: [1, layers, w]. One w for all, styles mixed, or every layer for itself: the head hears each w."""
     rng = np.random.RandomState(config.seed + face)
     first, second = generator.mapping(normal([config.seed + 2 * face, config.seed + 2 * face + 1], generator.z_dim)).split(1)
     first, second = (
@@ -58,8 +75,8 @@ def training_ws(generator: MobileStyleGAN, face: int, config: PreviewConfig) -> 
         return first
     if kind < 0.8:
         return mix(first, second, range(rng.randint(4, generator.num_layers), generator.num_layers))
-    share = torch.from_numpy(rng.rand(1, generator.num_layers, 1)).float()
-    return first + share * (second - first)
+    fraction = torch.from_numpy(rng.rand(1, generator.num_layers, 1)).float()
+    return first + fraction * (second - first)
 
 
 def small(image: Image) -> Image:
@@ -67,78 +84,60 @@ def small(image: Image) -> Image:
     return F.interpolate(image.clamp(-1, 1), size=(256, 256), mode="area")
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Faces rendered for training: what the head is given and what it should make of it."""
-
-    features: np.ndarray  # [faces, 128, 128, 256] float16, on disk
-    pictures: np.ndarray  # [faces, 256, 256, 3] float16, on disk
-    done: int  # how many are rendered
-
-
 @torch.no_grad()
 def render_pool(generator: MobileStyleGAN, folder: Path, config: PreviewConfig) -> Iterator[Pool]:
-    """Render the training faces into two .npy files (8.8 MB a face); yields the pool as it grows, and resumes."""
-    shapes = {"features": (config.faces, 128, 128, 256), "pictures": (config.faces, 256, 256, 3)}
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for name, shape in shapes.items():
-        path = folder / f"{name}.npy"
-        if not path.exists():
-            np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
-        files[name] = np.lib.format.open_memmap(path, mode="r+")
-        if files[name].shape != shape:
-            raise CheckpointError(f"{path} holds {files[name].shape} numbers; {shape} were needed. Delete it, or ask for as many faces.")
+    """Render the training faces into two .npy files; yields the pool as it grows, and resumes."""
+    features = array_on_disk(folder / "features.npy", (config.faces, 128, 128, 256), np.float16)
+    pictures = array_on_disk(folder / "pictures.npy", (config.faces, 256, 256, 3), np.float16)
     for face in range(config.faces):
-        if not files["pictures"][face, 128].any():  # not rendered yet
+        if not pictures[face, 128].any():  # not rendered yet
             ws = training_ws(generator, face, config)
-            files["features"][face] = generator.features(ws, PreviewHead.blocks)[0].permute(1, 2, 0).numpy()
-            files["pictures"][face] = small(generator.synthesis(ws))[0].permute(1, 2, 0).numpy()
-        yield Pool(files["features"], files["pictures"], face + 1)
+            features[face] = generator.features(ws, PreviewHead.blocks)[0].permute(1, 2, 0).numpy()
+            pictures[face] = small(generator.synthesis(ws))[0].permute(1, 2, 0).numpy()
+        yield Pool(features, pictures, face + 1)
 
 
-def train_preview(generator: MobileStyleGAN, pool: Pool, config: PreviewConfig) -> Iterator[PreviewStep]:
-    """Fit a head to the pool of `render_pool`; stop whenever you like, the yielded head is ready to use.
+def train_preview(generator: MobileStyleGAN, pool: Pool, config: PreviewConfig, resume: Path | None = None) -> Iterator[PreviewStep]:
+    """Fit a head to the pool of `render_pool`; stop at any step, its head is ready to use. `resume` goes on from a file of `step.save`.
 
-    Each face of a step is a random quarter of it, so that a step sees more faces.
+    A step sees a random quarter of each face, and so more faces.
     """
     torch.manual_seed(config.seed)
     head = PreviewHead(config.width, config.rank).to(memory_format=torch.channels_last)
     ema = PreviewHead(config.width, config.rank)
+    count = max(pool.done, 4 * config.rank)  # components need more faces than there are components, and a latent costs nothing
     with torch.no_grad():
-        count = max(pool.done, 4 * config.rank)  # reading them costs nothing; components need more faces than there are components
         ws_of = torch.cat([training_ws(generator, face, config) for face in range(count)])
-    head.read_like(generator, ws_of)
     head.styles.requires_grad_(False)
-    examples = min(pool.done, config.examples)
-    head.fit_linear((_whole(pool.features, face), _whole(pool.pictures, face)) for face in range(examples))
-    ema.load_state_dict(head.state_dict())
+    if resume is None:
+        head.read_like(generator, ws_of)
+        examples = range(min(pool.done, config.examples))
+        head.fit_linear((_whole(pool.features, face), _whole(pool.pictures, face)) for face in examples)
+        ema.load_state_dict(head.state_dict())
     slow, fast = list(head.linear.parameters()), [p for name, p in head.named_parameters() if not name.startswith(("linear", "styles"))]
-    adam = torch.optim.Adam([{"params": fast, "scale": 1.0}, {"params": slow, "scale": 0.05}], betas=(0.9, 0.99))
+    groups = [{"params": fast, "lr": config.lr}, {"params": slow, "lr": 0.05 * config.lr}]
+    state = TrainingState(config, {"head": head, "ema": ema}, {"optimizer": torch.optim.Adam(groups, betas=(0.9, 0.99))})
+    if resume is not None:
+        state.load(resume)
     rng = np.random.RandomState(config.seed)
     for index in range(config.steps):
-        warm, left = min(1.0, (index + 1) / 200), 1 - index / config.steps
-        for group in adam.param_groups:
-            group["lr"] = group["scale"] * config.lr * warm * (0.5 - 0.5 * math.cos(math.pi * left))
         faces = rng.randint(0, pool.done, config.batch)
         corners = rng.randint(0, PreviewHead.size_px - config.crop + 1, (config.batch, 2))
+        if index < state.index:  # done before a stop: only the draws are repeated
+            continue
+        state.scale_lr(warmup_cosine(index, config.steps, warmup=200))
         features = _crops(pool.features, faces, corners, config.crop)
         target = _crops(pool.pictures, faces, 2 * corners, 2 * config.crop)
         error = (head(features, ws_of[faces], torch.from_numpy(corners)) - target).square()
         error = torch.stack([_uncut(square, corner, config.crop).mean() for square, corner in zip(error, corners, strict=True)])  # [batch]
-        adam.zero_grad()
-        error.log().mean().backward()  # the logarithm is decibels: an easy face counts as much as a hard one
-        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-        adam.step()
-        with torch.no_grad():
-            keep = min(0.999, (index + 1) / (index + 10))
-            for mine, latest in zip(ema.parameters(), head.parameters(), strict=True):
-                mine.lerp_(latest, 1 - keep)
-        yield PreviewStep(index, psnr_db(error.detach()), ema)
+        state.update("optimizer", error.log().mean(), clip=1.0)  # the logarithm is decibels: an easy face counts as much as a hard one
+        update_ema(ema, head, warm_decay(index, 0.999))
+        state.index = index + 1
+        yield PreviewStep(index, psnr_db(error.detach()), ema, state.save)
 
 
 def _uncut(square: Tensor, corner: np.ndarray, crop: int) -> Tensor:
-    """Without the few pixels along the edges where the features were cut; an edge of the whole picture stays."""
+    """The square without the few pixels along the edges where the features were cut; an edge of the whole picture stays."""
     (top, left), margin, last = corner, 4, PreviewHead.size_px - crop
     rows = slice(margin if top else None, None if top == last else -margin)
     columns = slice(margin if left else None, None if left == last else -margin)
@@ -159,7 +158,7 @@ def _crops(pool: np.ndarray, faces: np.ndarray, corners: np.ndarray, size: int) 
 def preview_scores(generator: MobileStyleGAN, predictor: Predictor, faces: int, psi: float, seed: int = 500_000) -> dict[str, float]:
     """How close the preview comes on unseen faces (seeds from `seed` on; training starts at a million).
 
-    Mean and worst-tenth PSNR against the full render resized by area, and the median change of what the predictor says first.
+    Mean and worst-tenth PSNR against the full render resized by area, and the median change of the predictor's first score.
     """
     decibels, changes = [], []
     for face in range(seed, seed + faces):
@@ -175,3 +174,31 @@ def preview_scores(generator: MobileStyleGAN, predictor: Predictor, faces: int, 
 def psnr_db(error: Tensor) -> float:
     """Mean peak signal to noise over images in [-1, 1], from each one's mean squared error."""
     return float((10 * torch.log10(4 / error)).mean())
+
+
+def make(out: Path, pool: Path, faces: int = PreviewConfig.faces, steps: int = PreviewConfig.steps, test_faces: int = 200) -> None:
+    """Render a pool, train a head on it, measure it on unseen faces, write it."""
+    config, kept = PreviewConfig(faces=faces, steps=steps), pool / "training.safetensors"
+    generator: MobileStyleGAN = load("faces")
+    *_, rendered = tqdm(render_pool(generator, pool, config), total=faces, unit="face", desc="rendering")
+    training = train_preview(generator, rendered, config, resume=kept if kept.exists() else None)
+    *_, step = progress(training, steps, lambda step: f"{step.psnr_db:.1f} dB", save=kept, every=SAVE_EVERY)
+    generator.preview_head = step.head
+    scores = preview_scores(generator, load("attributes"), test_faces, psi=0.7)
+    description = {
+        "kind": "preview head",
+        "width": config.width,
+        "rank": config.rank,
+        "trained": f"{faces} faces from seed {config.seed}, {steps} steps of {config.batch}",
+        "command": command("preview", out, faces=faces, steps=steps),
+        "licence": LICENSE,
+        "scores": scores,
+    }
+    checkpoint.save(out, half(step.head), description)
+    kept.unlink(missing_ok=True)
+    print(f"{out}: {scores}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    options = {"faces": PreviewConfig.faces, "steps": PreviewConfig.steps, "pool": Path("build/preview"), "test_faces": 200}
+    sys.exit(run(make, parser(__doc__, **options), kept="Faces and training are kept in --pool: the same command goes on."))

@@ -38,7 +38,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from maps import principal
+from sklearn.decomposition import PCA
 
 import dvlatent
 from dvlatent import images
@@ -276,8 +276,8 @@ def vote(a, b, known=train.labels, truth=test.labels):
 
 accuracy = {}
 for count in (1, 2, 3):
-    mean, directions = principal(train.images, count)
-    accuracy["PCA", count] = vote(*((part.images.flatten(1) - mean) @ directions for part in (train, test)))
+    pca = PCA(count, svd_solver="full").fit(train.images.flatten(1))
+    accuracy["PCA", count] = vote(*(pca.transform(part.images.flatten(1)) for part in (train, test)))
 accuracy["autoencoder, shipped", 2] = vote(known, codes)
 check("two numbers: at least 1.5 times PCA", accuracy["autoencoder, shipped", 2] >= 1.5 * accuracy["PCA", 2], True)
 print(f"PCA {accuracy['PCA', 2]:.2f}, autoencoder {accuracy['autoencoder, shipped', 2]:.2f}")
@@ -297,9 +297,9 @@ from sklearn.manifold import TSNE
 
 few = torch.cat([train.images[::4], test.images[::2]]).flatten(1)  # 1,000 and 500: it takes its time
 plane = TSNE(perplexity=30, init="pca", random_state=0, max_iter=500).fit_transform(few.numpy())
-mean, directions = principal(train.images[::4], 2)
+straight = PCA(2, svd_solver="full").fit(few[:1000]).transform(few)
 same = (train.labels[::4], test.labels[::2])
-rows = {"PCA": ((few[:1000] - mean) @ directions, (few[1000:] - mean) @ directions),
+rows = {"PCA": (straight[:1000], straight[1000:]),
         "autoencoder, shipped": (known[::4], codes[::2]), "t-SNE": (plane[:1000], plane[1000:])}
 print("the same 1,000 digits vote on the same 500")
 for name, (a, b) in rows.items():
