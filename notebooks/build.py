@@ -4,6 +4,8 @@
     html [names]              run each and write pages that work offline to build/course/, with an index
     badges --repo OWNER/NAME  point every Colab badge and setup cell to that repository
     rules [names]             say which rules the lessons as they are break
+
+Lessons run two at a time, one thread each, where cores and memory suffice; `--jobs 1` runs one after the other and measures times.
 """
 
 from __future__ import annotations
@@ -14,15 +16,19 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jupytext
 import nbformat
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
-from pages import index_page, lesson_page
+from pages import index_page, lesson_page, ran_in
 from rules import problems, repository
 
 HERE = Path(__file__).resolve().parent
@@ -99,6 +105,36 @@ def run(notebook: NotebookNode, line: Line | None = None, folder: Path = HERE, t
     return Run(notebook, seconds, peak, failure)
 
 
+def run_all(chosen: list[Path], folder: Path = HERE, jobs: int = 0) -> Iterator[Run]:
+    """Run lessons, in order; `jobs` of them at a time (0: as many as this computer bears), each with its part of the cores.
+
+    Two kernels that both use both cores wait for each other most of the time, so the threads of torch and numpy are divided.
+    """
+    jobs = jobs or jobs_for(len(chosen))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // jobs, 1)))
+    if jobs == 1:
+        yield from (run_source(source, folder) for source in chosen)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(partial(run_source, folder=folder), chosen)
+
+
+def run_source(source: Path, folder: Path) -> Run:
+    """Run one lesson and show how far it is."""
+    return run(read(source), Line(source.stem), folder)
+
+
+def jobs_for(lessons: int) -> int:
+    """How many of these lessons run at a time: two cores or the half of two, and memory for each."""
+    free = psutil.virtual_memory().available / 2**30
+    return max(1, min(lessons, cores(), max(2, cores() // 2), int(free / GIGABYTES)))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def tidy(notebook: NotebookNode) -> NotebookNode:
     """Only what a reader needs: no widget state, times, versions or machine names."""
     notebook.metadata = nbformat.from_dict(
@@ -111,12 +147,11 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def execute(names: list[str], folder: Path = HERE) -> int:
+def execute(names: list[str], folder: Path = HERE, jobs: int = 0) -> int:
     """Make every lesson anew; the number of lessons that failed or break a rule."""
-    failed = 0
-    for source in sources(names, folder):
+    failed, chosen = 0, sources(names, folder)
+    for source, result in zip(chosen, run_all(chosen, folder, jobs), strict=True):
         line, target = Line(source.stem), folder / f"{source.stem}.ipynb"
-        result = run(read(source), line, folder)
         if result.failure:
             failed += 1
             line.end(f"FAILED and not written: {result.failure}")
@@ -128,25 +163,26 @@ def execute(names: list[str], folder: Path = HERE) -> int:
         failed += bool(broken)
         for words in broken:
             print(f"    rule: {words}")
-        for words in _remarks(result):
+        for words in _remarks(result) if (jobs or jobs_for(len(chosen))) == 1 else []:  # beside another lesson, times say little
             print(f"    note: {words}")
     return failed
 
 
-def html(names: list[str], out: Path, folder: Path = HERE) -> int:
-    """Run every lesson and write its page; go on after a failure; the number of failures."""
+def html(names: list[str], out: Path, folder: Path = HERE, jobs: int = 0) -> int:
+    """Run every lesson and write its page; go on after a failure; the number of failures. The index keeps pages of earlier runs."""
     out.mkdir(parents=True, exist_ok=True)
-    every, rows, failed = sources(names, folder), [], 0
-    for at, source in enumerate(every):
-        line = Line(source.stem)
-        result = run(read(source), line, folder)
+    chosen, failed = sources(names, folder), 0
+    every = [source for source in sources([], folder) if source in chosen or (out / f"{source.stem}.html").exists()]
+    for source, result in zip(chosen, run_all(chosen, folder, jobs), strict=True):
+        at = every.index(source)
         near = (every[at - 1].stem if at else "", every[at + 1].stem if at + 1 < len(every) else "")
-        (out / f"{source.stem}.html").write_text(lesson_page(tidy(result.notebook), result.failure, near), encoding="utf-8")
-        rows.append((source.stem, result.notebook, result.seconds, result.failure))
+        ran = "stopped" if result.failure else f"{result.seconds:.0f} s"
+        (out / f"{source.stem}.html").write_text(lesson_page(tidy(result.notebook), ran, result.failure, near), encoding="utf-8")
         failed += bool(result.failure)
-        line.end(f"FAILED: {result.failure}" if result.failure else f"{result.seconds:.0f} s, {result.peak:.1f} GB at most")
+        Line(source.stem).end(f"FAILED: {result.failure}" if result.failure else f"{ran}, {result.peak:.1f} GB at most")
+    rows = [(source.stem, read(source), ran_in(out / f"{source.stem}.html")) for source in sources([], folder)]
     (out / "index.html").write_text(index_page(rows), encoding="utf-8")
-    print(f"{len(every) - failed} of {len(every)} lessons ran. Open {out / 'index.html'}")
+    print(f"{len(chosen) - failed} of {len(chosen)} lessons ran. Open {out / 'index.html'}")
     return failed
 
 
@@ -217,11 +253,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="lessons, e.g. 03 or 03_stylegan_sampling; all without it")
     parser.add_argument("--repo", help="OWNER/NAME on GitHub, for badges")
     parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "course", help="where html writes (build/course)")
+    parser.add_argument("--jobs", type=int, default=0, help="how many lessons run at a time (0: as cores and memory allow)")
     asked = parser.parse_args()
     if asked.do == "badges":
         return badges(asked.repo or parser.error("badges needs --repo OWNER/NAME"))
-    failed = html(asked.names, asked.out) if asked.do == "html" else {"execute": execute, "rules": rules}[asked.do](asked.names)
-    return 1 if failed else 0
+    if asked.do == "rules":
+        return min(rules(asked.names), 1)
+    failed = html(asked.names, asked.out, jobs=asked.jobs) if asked.do == "html" else execute(asked.names, jobs=asked.jobs)
+    return min(failed, 1)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ MOVED = "<p class='moved'>In JupyterLab and Colab there is something to move her
 CSS = Path(__file__).with_suffix(".css")
 
 
-def lesson_page(notebook: NotebookNode, failure: str = "", near: tuple[str, str] = ("", "")) -> str:
-    """One lesson as a whole page. `near` names the lessons before and after it."""
+def lesson_page(notebook: NotebookNode, ran: str = "", failure: str = "", near: tuple[str, str] = ("", "")) -> str:
+    """One lesson as a whole page. `ran` says how long it took, `near` names the lessons before and after it."""
     notebook = _offline(notebook)
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
     exporter.embed_images = True
@@ -28,16 +28,21 @@ def lesson_page(notebook: NotebookNode, failure: str = "", near: tuple[str, str]
     warning = f"<p class='failed'>This lesson stopped: {escape(failure)}</p>" if failure else ""
     before, after = (f'<a class="{kind}" href="{name}.html">{words}</a>' if name else "" for kind, name, words in _links(near))
     links = f'<nav aria-label="lessons"><a href="index.html">All lessons</a>{before}{after}</nav>'
-    return _page(title(notebook), f"{links}<main>{warning}{body}</main>{links}")
+    return _page(title(notebook), f"{links}<main>{warning}{body}</main>{links}", f'<meta name="ran" content="{escape(ran)}">')
 
 
-def index_page(lessons: list[tuple[str, NotebookNode, float, str]]) -> str:
-    """The table of all lessons: title, question, time. Each is (name, notebook, seconds, failure)."""
-    rows = "".join(
-        f'<tr><td><a href="{name}.html">{escape(title(notebook))}</a></td><td>{escape(question(notebook))}</td>'
-        f'<td class="time">{"stopped" if failure else f"{seconds:.0f} s"}</td></tr>'
-        for name, notebook, seconds, failure in lessons
-    )
+def ran_in(page: Path) -> str:
+    """How long the lesson of a page took, as `lesson_page` wrote it; empty without a page."""
+    found = page.exists() and re.search(r'<meta name="ran" content="([^"]*)">', page.read_text(encoding="utf-8"))
+    return found[1] if found else ""
+
+
+def index_page(lessons: list[tuple[str, NotebookNode, str]]) -> str:
+    """The table of all lessons: title, question, time. Each is (name, notebook, how long it took); without a time it has no page yet."""
+    rows = ""
+    for name, notebook, ran in lessons:
+        link = f'<a href="{name}.html">{escape(title(notebook))}</a>' if ran else escape(title(notebook))
+        rows += f'<tr><td>{link}</td><td>{escape(question(notebook))}</td><td class="time">{ran or "not run yet"}</td></tr>'
     head = "<tr><th scope='col'>Lesson</th><th scope='col'>Question</th><th scope='col'>Ran in</th></tr>"
     lead = "<h1>How does a face filter work?</h1><p>The lessons as they ran on this computer. Open the notebooks themselves to play.</p>"
     return _page("How does a face filter work?", f"<main>{lead}<table><thead>{head}</thead><tbody>{rows}</tbody></table></main>")
@@ -73,9 +78,9 @@ def _links(near: tuple[str, str]) -> list[tuple[str, str, str]]:
     return [("previous", near[0], "← Previous"), ("next", near[1], "Next →")]
 
 
-def _page(name: str, body: str) -> str:
-    colours = HtmlFormatter(style="default").get_style_defs(".highlight").replace("background: #f8f8f8;", "")
-    style = CSS.read_text(encoding="utf-8") + colours
+def _page(name: str, body: str, more: str = "") -> str:
+    colors = HtmlFormatter(style="default").get_style_defs(".highlight").replace("background: #f8f8f8;", "")
+    style = CSS.read_text(encoding="utf-8") + colors
     view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    head = f"<head>{view}<title>{escape(name)}</title><style>{style}</style></head>"
+    head = f"<head>{view}{more}<title>{escape(name)}</title><style>{style}</style></head>"
     return f'<!DOCTYPE html>\n<html lang="en">{head}<body>{body}</body></html>\n'

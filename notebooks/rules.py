@@ -50,7 +50,7 @@ def solved(notebook: NotebookNode) -> NotebookNode:
         if "exercise" in _tags(cell):
             solution = FOLDED.search(notebook.cells[at + 1].source).group(1)
             checks = [ast.get_source_segment(cell.source, node) for node in _checks(cell.source)]
-            strict = "from dvlatent.teach import strict as _strict\nwith _strict():\n" + "\n".join(f"    {line}" for line in checks)
+            strict = "from dvlatent.lessons.teach import strict as _strict\nwith _strict():\n" + "\n".join(f"    {line}" for line in checks)
             result.cells.append(nbformat.v4.new_code_cell(f"{solution}\n{strict}"))
     return result
 
@@ -97,8 +97,8 @@ def _widgets(cell: NotebookNode) -> Iterator[str]:
 
 
 def _paths(cell: NotebookNode) -> Iterator[str]:
-    if place := ELSEWHERE.search(text_of(cell)):
-        yield f"an absolute path in the output: {text_of(cell)[place.start() : place.start() + 40]!r}"
+    if found := ELSEWHERE.search(text_of(cell)):
+        yield f"an absolute path in the output: {text_of(cell)[found.start() : found.start() + 40]!r}"
 
 
 def _banned(cell: NotebookNode) -> Iterator[str]:
@@ -131,10 +131,10 @@ def _headings(notebook: NotebookNode) -> Iterator[str]:
 
 
 def _exercises(notebook: NotebookNode) -> Iterator[str]:
-    places = [at for at, cell in enumerate(notebook.cells) if "exercise" in _tags(cell)]
-    if len(places) != EXERCISES:
-        yield f"{len(places)} cells tagged 'exercise' instead of {EXERCISES}"
-    for number, at in enumerate(places, 1):
+    exercises = [at for at, cell in enumerate(notebook.cells) if "exercise" in _tags(cell)]
+    if len(exercises) != EXERCISES:
+        yield f"{len(exercises)} cells tagged 'exercise' instead of {EXERCISES}"
+    for number, at in enumerate(exercises, 1):
         before, stub, after = (notebook.cells[where] if 0 <= where < len(notebook.cells) else None for where in (at - 1, at, at + 1))
         if before is None or not before.source.startswith(f"### Exercise {number}: "):
             yield f"exercise {number} has no heading '### Exercise {number}: ...' in the cell before it"
@@ -152,8 +152,8 @@ def _opening(notebook: NotebookNode, name: str, repo: str) -> Iterator[str]:
         yield f"the first line is no title like '# {name[:2]} · a question?'"
     if BADGE.format(repo=repo, name=name) not in title:
         yield f"the Colab badge does not lead to notebooks/{name}.ipynb of {repo}: run build.py badges"
-    places = [title.find(part) for part in OPENING]
-    if -1 in places or places != sorted(places):
+    found = [title.find(part) for part in OPENING]
+    if -1 in found or found != sorted(found):
         yield f"the opening needs, in this order: {' '.join(OPENING)}"
 
 

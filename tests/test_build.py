@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -56,6 +57,10 @@ def folder(tmp_path):
     return tmp_path
 
 
+def copy(folder, name):
+    (folder / "src" / f"{name}.py").write_text((folder / "src" / "42_answers.py").read_text())
+
+
 def spoil(folder, name="42_answers"):
     source = folder / "src" / f"{name}.py"
     source.write_text((folder / "src" / "42_answers.py").read_text() + "\n# %%\nfirst = 1\nraise KeyError('lost')\n")
@@ -104,6 +109,57 @@ def test_pages_work_offline_and_keep_alt_text(folder, capsys):
     assert "<td>is this an answer?</td>" in index and "stopped" in index
     assert "This lesson stopped: cell 6 failed" in (folder / "out" / "43_more.html").read_text()
     assert "1 of 2 lessons ran. Open" in capsys.readouterr().out
+
+
+def test_running_some_lessons_keeps_the_others_in_the_index(folder):
+    for name in ("43_more", "44_never"):
+        copy(folder, name)
+    build.html(["42", "43"], folder / "out", folder)
+    assert "next" not in (folder / "out" / "43_more.html").read_text().split("<main>")[0].split("All lessons")[1], "that page is not there"
+    build.html(["42"], folder / "out", folder)
+    index = (folder / "out" / "index.html").read_text()
+    rows = [re.sub(r"<[^>]*>", " ", row).split()[-2:] for row in re.findall(r"<tr>(.*?)</tr>", index)[1:]]
+    assert [row[-1] for row in rows] == ["s", "s", "yet"] and index.count("href=") == 2
+    assert 'href="43_more.html">Next' in (folder / "out" / "42_answers.html").read_text()
+
+
+MEETING = """
+from pathlib import Path
+from time import sleep
+
+Path("NAME.here").touch()
+for _ in range(300):
+    if len(list(Path().glob("*.here"))) == 2:
+        break
+    sleep(0.1)
+assert len(list(Path().glob("*.here"))) == 2, "the other lesson does not run"
+"""
+
+
+def test_two_lessons_run_at_a_time_and_are_reported_in_order(folder, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # so that it is put back as it was
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(build, "cores", lambda: 2)
+    copy(folder, "43_more")
+    names = ("42_answers", "43_more")
+    for name in names:
+        source = folder / "src" / f"{name}.py"
+        source.write_text(f"{source.read_text()}\n# %%{MEETING.replace('NAME', name)}\n# %%\nimport os\nos.environ['OMP_NUM_THREADS']")
+    build.execute([], folder, jobs=2)
+    said = capsys.readouterr().out
+    assert "FAILED" not in said and said.index("42_answers ") < said.index("43_more ")
+    threads = [nbformat.read(folder / f"{name}.ipynb", 4).cells[-1].outputs[0].data["text/plain"] for name in names]
+    assert threads == ["'1'", "'1'"]
+
+
+@pytest.mark.parametrize(
+    ("lessons", "cores", "free", "jobs"),
+    [(8, 2, 16, 2), (8, 1, 16, 1), (1, 2, 16, 1), (8, 2, 7.9, 1), (8, 2, 1, 1), (8, 16, 64, 8), (8, 3, 64, 2)],
+)
+def test_as_many_lessons_at_a_time_as_cores_and_memory_allow(lessons, cores, free, jobs, monkeypatch):
+    monkeypatch.setattr(build, "cores", lambda: cores)
+    monkeypatch.setattr(build.psutil, "virtual_memory", lambda: SimpleNamespace(available=free * 2**30))
+    assert build.jobs_for(lessons) == jobs
 
 
 def test_badges_move_every_badge_and_setup_cell_and_keep_outputs(folder, capsys):

@@ -67,7 +67,7 @@ def good():
     cells = [
         new_markdown_cell(title),
         run_cell(rules.SETUP.format(repo=REPO), 1, tags=["setup"]),
-        run_cell("from dvlatent.teach import check\nshow(faces)", 2, printed("✓ 3 faces at 0.25/0.5, see a/tmp/b\n"), photo),
+        run_cell("from dvlatent.lessons.teach import check\nshow(faces)", 2, printed("✓ 3 faces at 0.25/0.5, see a/tmp/b\n"), photo),
         run_cell("morph(a, b)", 3, shown({rules.WIDGET: {"model_id": "1"}}), tags=["nbval-ignore-output"]),
     ]
     for number in (1, 2, 3):
@@ -160,7 +160,7 @@ def test_the_skeleton_keeps_the_rules():
 
 
 def test_a_right_solution_passes_and_a_wrong_one_is_caught():
-    lesson = nbformat.v4.new_notebook(cells=[new_code_cell("from dvlatent.teach import check"), *good().cells[4:7]])
+    lesson = nbformat.v4.new_notebook(cells=[new_code_cell("from dvlatent.lessons.teach import check"), *good().cells[4:7]])
     right = build.run(rules.solved(lesson))
     assert not right.failure and "✓ exercise 1" in rules.text_of(right.notebook.cells[3])
     lesson.cells[3].source = lesson.cells[3].source.replace("answer = 1", "answer = 2")
