@@ -17,7 +17,7 @@ from hypothesis import settings
 from jaxtyping import config as shapes
 from jaxtyping import install_import_hook
 
-HOOKED = [f"dvlatent.{name}" for name in ("types", "latents", "images", "directions")]  # before anything of dvlatent is imported
+HOOKED = [f"dvlatent.{name}" for name in ("types", "latents", "images", "video", "directions")]  # before anything of dvlatent is imported
 install_import_hook(HOOKED, "beartype.beartype(conf=__import__('beartype').BeartypeConf(is_pep484_tower=True))")  # 1 passes for 1.0
 shapes.update("jaxtyping_disable", True)
 

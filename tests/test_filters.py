@@ -9,7 +9,7 @@ import torch
 from imageio_ffmpeg import get_ffmpeg_exe
 from torch.testing import assert_close
 
-from dvlatent import checkpoint, images, load, zoo
+from dvlatent import checkpoint, images, load, video, zoo
 from dvlatent.cli import main as cli
 from dvlatent.distillation.filter import Filter, add, apply_to_photo, export_onnx
 from dvlatent.distillation.pix2pixhd import Student
@@ -229,18 +229,18 @@ def test_the_command_filters_a_folder_and_goes_on(shipped, photo, tmp_path, caps
 def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
     small = photo[..., 0:256, 90:346]
     shots = torch.cat([small, torch.zeros_like(small), small.roll(4, -1)])
-    images.film(shots, tmp_path / "talk.mp4", fps=12, progress=False)
+    video.film(shots, tmp_path / "talk.mp4", fps=12, progress=False)
     assert cli.main(["filter", str(tmp_path / "talk.mp4"), "--age", "2"]) == 0
     assert "1 frames without a face" in capsys.readouterr().out
-    fps, count, pieces = images.frames(tmp_path / "talk-filtered.mp4")
-    edited, plain = torch.cat(list(pieces)), torch.cat(list(images.frames(tmp_path / "talk.mp4")[2]))
+    fps, count, pieces = video.frames(tmp_path / "talk-filtered.mp4")
+    edited, plain = torch.cat(list(pieces)), torch.cat(list(video.frames(tmp_path / "talk.mp4")[2]))
     assert fps == 12 and count == 3 and edited.shape == plain.shape == (3, 3, 256, 256)
     change = (edited - plain)[..., 60:160, 90:170].mean(dim=(1, 2, 3))
     assert float(change[0]) > 0.1 and abs(float(change[1])) < 0.02 and float(change[2]) > 0.1
     assert "sound" not in streams(tmp_path / "talk-filtered.mp4") and len(list(tmp_path.iterdir())) == 2
     (tmp_path / "no.mp4").write_text("no film")
-    with pytest.raises(ImageError, match="no film that can be read"):
-        images.frames(tmp_path / "no.mp4")
+    with pytest.raises(ImageError, match="not a film that can be read"):
+        video.frames(tmp_path / "no.mp4")
 
 
 def streams(path):
@@ -250,14 +250,14 @@ def streams(path):
 
 
 def test_a_film_keeps_its_sound(shipped, tmp_path, capsys):
-    images.film(torch.zeros(6, 3, 64, 64), tmp_path / "silent.mp4", fps=6, progress=False)
+    video.film(torch.zeros(6, 3, 64, 64), tmp_path / "silent.mp4", fps=6, progress=False)
     tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1", "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac"]
     subprocess.run([get_ffmpeg_exe(), "-v", "error", "-i", tmp_path / "silent.mp4", *tone, tmp_path / "loud.mp4"], check=True)
     assert streams(tmp_path / "loud.mp4").split() == ["picture", "sound"]
     assert cli.main(["filter", str(tmp_path / "loud.mp4"), "--age", "1", "--out", str(tmp_path / "new" / "out.mp4")]) == 0
     assert "6 frames without a face" in capsys.readouterr().out
     assert streams(tmp_path / "new" / "out.mp4").split() == ["picture", "sound"]
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"] and images.frames(tmp_path / "new" / "out.mp4")[1] == 6
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"] and video.frames(tmp_path / "new" / "out.mp4")[1] == 6
 
 
 def test_the_command_exports(shipped, tmp_path, capsys):

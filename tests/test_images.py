@@ -111,7 +111,8 @@ def test_refuses_to_write(image, name, words, kind, tmp_path):
 FULL = """
 import resource, sys, torch
 from dvlatent.errors import ImageError
-from dvlatent.images import film, write
+from dvlatent.images import write
+from dvlatent.video import film
 assert not {"PIL", "imageio", "imageio_ffmpeg"} & set(sys.modules), "heavy imports belong into the functions"
 image = torch.randn(24, 3, 200, 200, generator=torch.Generator().manual_seed(0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as on a full disk

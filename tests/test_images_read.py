@@ -138,9 +138,9 @@ def test_refuses_what_is_no_picture_file(tmp_path):
         ".": "is a folder.*Name a file inside it",
         "missing.png": "there is no file .*missing.png. Check the spelling",
         "empty.png": "is empty .0 bytes.*again",
-        "text.png": "no picture that can be read.*Give a PNG, JPEG",
-        "noise.jpg": "no picture that can be read.*HEIC photo as JPEG",
-        "pipe.png": "no ordinary file",
+        "text.png": "not a picture that can be read.*Give a PNG, JPEG",
+        "noise.jpg": "not a picture that can be read.*HEIC photo as JPEG",
+        "pipe.png": "not an ordinary file",
         "text.png/inside.png": "no file|cannot be opened",
         "n" * 5000: "no file|cannot be opened",
         "nul\0.png": "no file|cannot be opened",
@@ -173,7 +173,7 @@ def test_refuses_half_a_file(suffix, tmp_path):
     Image.fromarray(np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8)).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ImageError, match=r"damaged or cut short|no picture that can be read"):
+    with pytest.raises(ImageError, match=r"damaged or cut short|not a picture that can be read"):
         read(path)
 
 

@@ -36,7 +36,7 @@ if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; el
 import torch
 
 import dvlatent
-from dvlatent import images
+from dvlatent import images, video
 from dvlatent.lessons import plot
 from dvlatent.lessons.teach import check
 
@@ -450,7 +450,7 @@ print(f"the step from the last frame back to the first is {2 * step[-1] / (step[
 frames = sketch(loop)
 with tempfile.TemporaryDirectory() as folder:  # give a folder of your own to keep them
     for name in ("loop.gif", "loop.mp4"):
-        images.film(frames, Path(folder, name), fps=12, progress=False)
+        video.film(frames, Path(folder, name), fps=12, progress=False)
     with Pillow.open(Path(folder, "loop.gif")) as film:
         print(f"loop.gif and loop.mp4 are written; the GIF has {film.n_frames} frames")
 
