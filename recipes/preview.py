@@ -1,4 +1,4 @@
-"""Train the preview head (`dvlatent/stylegan/preview.py`) on the generator's own pictures (knowledge distillation, Hinton et al. 2015).
+"""The training of the preview head; `dvlatent/stylegan/preview.py` is the head itself (knowledge distillation, Hinton et al. 2015).
 
 `python recipes/preview.py --out faces-preview.safetensors` renders faces once into --pool, 8.8 MB each, then fits the head: two hours.
 Both stages resume.
@@ -7,7 +7,7 @@ Both stages resume.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dvlatent import checkpoint
 from dvlatent.latents import broadcast, mix, normal, truncate, w_of
-from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
+from dvlatent.stylegan.mobile_stylegan import Features, MobileStyleGAN, haar
 from dvlatent.stylegan.preview import PreviewHead
 from dvlatent.training import TrainingState, progress, update_ema, warm_decay, warmup_cosine
 from dvlatent.types import Image, Predictor, Ws
@@ -110,9 +110,9 @@ def train_preview(generator: MobileStyleGAN, pool: Pool, config: PreviewConfig, 
         ws_of = torch.cat([training_ws(generator, face, config) for face in range(count)])
     head.styles.requires_grad_(False)
     if resume is None:
-        head.read_like(generator, ws_of)
+        read_like(head, generator, ws_of)
         examples = range(min(pool.done, config.examples))
-        head.fit_linear((_whole(pool.features, face), _whole(pool.pictures, face)) for face in examples)
+        fit_linear(head, ((_whole(pool.features, face), _whole(pool.pictures, face)) for face in examples))
         ema.load_state_dict(head.state_dict())
     slow, fast = list(head.linear.parameters()), [p for name, p in head.named_parameters() if not name.startswith(("linear", "styles"))]
     groups = [{"params": fast, "lr": config.lr}, {"params": slow, "lr": 0.05 * config.lr}]
@@ -134,6 +134,49 @@ def train_preview(generator: MobileStyleGAN, pool: Pool, config: PreviewConfig, 
         update_ema(ema, head, warm_decay(index, 0.999))
         state.index = index + 1
         yield PreviewStep(index, psnr_db(error.detach()), ema, state.save)
+
+
+@torch.no_grad()
+def read_like(head: PreviewHead, generator: MobileStyleGAN, ws: Ws) -> None:
+    """Start reading ws as the generator does: by the principal components of the styles of the layers that the head replaces.
+
+    `ws` are a few thousand latents of the kind to expect. Learning this from pictures alone would take many more of them.
+    """
+    replaced = [
+        (layer.modulation, 2 * i + offset)  # and which of the w's it reads
+        for i, block in enumerate(generator.blocks[head.blocks :])
+        for layer, offset in ((block.up, 0), (block.conv1, 0), (block.conv2, 1))
+    ]
+    layers = head.styles.in_features // generator.w_dim
+    replaced.append((generator.to_image.modulation, layers - 1))
+    weight = torch.zeros(sum(modulation.out_features for modulation, _ in replaced), layers, generator.w_dim)
+    row = 0
+    for modulation, layer in replaced:
+        weight[row : row + modulation.out_features, layer] = modulation.weight
+        row += modulation.out_features
+    weight = weight.flatten(1)  # [styles, layers * 512]
+    styles = ws[:, head.reads].flatten(1) @ weight.T
+    _, std, axes = torch.linalg.svd(styles - styles.mean(0), full_matrices=False)
+    whiten = axes[: head.rank] / (std[: head.rank, None] / len(ws) ** 0.5)  # [rank, styles]
+    head.styles.weight.copy_(whiten @ weight)
+    head.styles.bias.copy_(-whiten @ styles.mean(0))
+
+
+@torch.no_grad()
+def fit_linear(head: PreviewHead, examples: Iterable[tuple[Features, Image]], pixels: int = 1500) -> None:
+    """Start from the best linear reading of the features: least squares on some pixels of every example, in closed form."""
+    size = head.channels * 9 + 1
+    gram, right = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, 12, dtype=torch.float64)
+    for features, picture in examples:
+        chosen = torch.linspace(0, head.size_px**2 - 1, pixels).long()
+        columns = F.unfold(features, 3, padding=1)[0, :, chosen].T  # [pixels, channels * 9]
+        columns = torch.cat([columns, torch.ones(len(columns), 1)], dim=1)
+        target = haar(picture)[0].flatten(1).T[chosen] / 4  # [pixels, 12]
+        gram += (columns.T @ columns).double()
+        right += (columns.T @ target).double()
+    solution = torch.linalg.solve(gram + torch.eye(size), right).float()
+    head.linear.weight.copy_(solution[:-1].T.view(12, head.channels, 3, 3))
+    head.linear.bias.copy_(solution[-1])
 
 
 def _uncut(square: Tensor, corner: np.ndarray, crop: int) -> Tensor:

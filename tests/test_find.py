@@ -55,7 +55,7 @@ def changed(population, name, scores):
 
 
 @pytest.mark.parametrize("by", METHODS)
-@pytest.mark.parametrize("name", ["age", "smile", "hair colour"])
+@pytest.mark.parametrize("name", ["age", "smile", "hair color"])
 def test_every_method_finds_what_nothing_travels_with(free, by, name):
     toy, population = free
     assert angle_degrees(find(toy, population, name, by), toy.truth[name]) < (25 if by == "lda" else 12)

@@ -1,7 +1,7 @@
 """MobileStyleGAN: 1024 x 1024 faces from eight million numbers (Belousov 2021, arXiv:2104.04767). Taught in notebook 03.
 
-StyleGAN2's idea (Karras et al. 2020) made light: depthwise convolutions, and layers that grow by the inverse of
-the Haar wavelet. Every layer is steered by a w of its own, 16 in all, coarse to fine.
+A light StyleGAN2 (Karras et al. 2020): depthwise convolutions, and layers that grow by the inverse of the Haar wavelet.
+A w of its own steers every layer, 16 in all, coarse to fine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHANNELS = (512, 512, 512, 512, 512, 256, 128, 64)  # of the 4-pixel layer, then
 
 
 class MobileStyleGAN(nn.Module):
-    """The face generator: `mapping(z) -> w`, `synthesis(ws) -> image`, and `preview(ws)` for a quick look.
+    """The face generator: `mapping(z) -> w`, `synthesis(ws) -> image`, and `preview(ws)`, small and quick.
 
     Load it with `dvlatent.load("faces")`. The noise of StyleGAN is frozen into it: the same ws give the same picture.
     """
@@ -44,7 +44,7 @@ class MobileStyleGAN(nn.Module):
         self.preview_head: nn.Module | None = None
 
     def mapping(self, z: Z) -> W:
-        """Dice to coordinates: normalise z to unit RMS, then eight layers (Karras et al. 2019, section 2)."""
+        """Random vectors to coordinates, [batch, 512] each: unit RMS, then eight layers (Karras et al. 2019, section 2)."""
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ShapeError(f"mapping takes z of shape [batch, {self.z_dim}]; this has {list(z.shape)}. Try normal(seed, {self.z_dim}).")
         x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
@@ -55,22 +55,22 @@ class MobileStyleGAN(nn.Module):
     def synthesis(self, ws: Ws) -> Image:
         """Coordinates to picture: [batch, 16, 512] -> [batch, 3, 1024, 1024] in about [-1, 1]; gradients reach every w.
 
-        On two CPU cores a face takes about a quarter of a second, with its gradient about a second.
+        On two CPU cores a face takes about a quarter of a second, with its gradient about a second. Raises ShapeError for other shapes.
         """
         return _each(lambda one: self.features(one, blocks=7), ws)
 
     def preview(self, ws: Ws) -> Image:
-        """A quick look: [batch, 16, 512] -> [batch, 3, 256, 256], through a small head on the inner features.
+        """A small picture: [batch, 16, 512] -> [batch, 3, 256, 256], through a small head on the inner features.
 
         Close to the full picture resized by area (MODELS.md has the numbers), in about half the time. A processor made for bfloat16
-        halves it again, with a rounding that no eye sees (50 dB): `with torch.autocast("cpu", torch.bfloat16): faces.preview(ws)`.
+        halves it again, with an invisible rounding (50 dB): `with torch.autocast("cpu", torch.bfloat16): faces.preview(ws)`.
         """
         if self.preview_head is None:
             raise ShapeError("this generator has no preview head: load it with dvlatent.load('faces').")
         return _each(lambda one: self.preview_head(self.features(one, self.preview_head.blocks), one), ws)
 
     def features(self, ws: Ws, blocks: int) -> Features:
-        """What the first blocks make of ws; after all seven, the picture."""
+        """The output of the first `blocks` blocks; after all seven, the picture. Raises ShapeError for other ws."""
         if ws.ndim != 3 or ws.shape[1:] != (self.num_layers, self.w_dim):
             raise ShapeError(
                 f"synthesis takes ws of shape [batch, {self.num_layers}, {self.w_dim}]; this has {list(ws.shape)}. "
@@ -91,7 +91,7 @@ def _each(render: Callable[[Ws], Features], ws: Ws) -> Image:
 
 
 class Modulated(nn.Module):
-    """A layer steered by w: its input channels are scaled by a style, A w + b (Karras et al. 2020, equation 1)."""
+    """A layer steered by w: a style, A w + b, scales its input channels (Karras et al. 2020, equation 1)."""
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Modulated(nn.Module):
         self.scale = scale  # makes the output of a new layer of size one, "equalised learning rate" (Karras et al. 2018)
 
     def style(self, w: W) -> Float[Tensor, "batch channel 1 1"]:
-        """How strongly each input channel is let in; never rounded, a few numbers are not worth it."""
+        """The scale of each input channel; always in 32 bits, since a few numbers save nothing."""
         with torch.autocast(w.device.type, enabled=False):
             return (self.modulation(w) * self.scale)[:, :, None, None]
 
@@ -117,7 +117,7 @@ class FirstConv(Modulated):
         """[1, c, 4, 4] and [batch, 512] -> [batch, c, 4, 4]."""
         columns = F.unfold(constant * self.style(w), 3, padding=1)  # [batch, c * 9, 16]: torch is slow at convolving 4 pixels
         out = (self.weight.flatten(1) @ columns).unflatten(2, self.noise.shape)  # [batch, c, 4, 4]
-        return _bend(out.contiguous(memory_format=torch.channels_last) + self.bias[:, None, None], self.noise)
+        return _add_noise(out.contiguous(memory_format=torch.channels_last) + self.bias[:, None, None], self.noise)
 
 
 class StyledConv(Modulated):
@@ -131,7 +131,7 @@ class StyledConv(Modulated):
         self.bias = nn.Parameter(torch.empty(channels_out))
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that `rows` depends on besides its input and style."""
+        """All that `convolve_rows` depends on besides its input and style."""
         return self.depthwise, self.weight, self.noise, self.bias
 
 
@@ -142,7 +142,7 @@ def convolve_rows(x: Features, start: int, stop: int, tensors: tuple[Tensor, ...
     if above != below:
         x = F.pad(x, (0, 0, above, below))
     x = F.conv2d(x, depthwise, padding=(above & below, 1), groups=len(depthwise))
-    return _bend(F.conv2d(x, weight[:, :, None, None], bias), noise[start:stop])
+    return _add_noise(F.conv2d(x, weight[:, :, None, None], bias), noise[start:stop])
 
 
 class Up(Modulated):
@@ -242,5 +242,6 @@ def inverse_haar(x: Features) -> Features:
     return _InverseHaar.apply(x)
 
 
-def _bend(x: Features, noise: Float[Tensor, "height width"]) -> Features:
+def _add_noise(x: Features, noise: Float[Tensor, "height width"]) -> Features:
+    """Add the noise and apply the leaky ReLU, in place."""
     return F.leaky_relu_(x.add_(noise.to(x.dtype)), 0.2)

@@ -1,7 +1,7 @@
 """Reading networks from OpenVINO's intermediate representation (IR, version 10) without OpenVINO.
 
 An IR is two files: an .xml that lists the layers in the order they run, and a .bin that holds their numbers.
-Every `Const` layer says where its numbers lie. We read those, check them, and put them into our own network.
+Every `Const` layer gives the place of its numbers. We read them, check them, and put them into our own network.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Constant:
 def read_constants(xml: Path) -> list[Constant]:
     """Every constant of the IR, in the order in which the layers run. The .bin lies beside the .xml.
 
-    Raises CheckpointError for anything that is not a whole IR of version 10: nothing in the files is trusted.
+    Raises CheckpointError for anything but a complete IR of version 10: nothing in the files is trusted.
     """
     blob = xml.with_suffix(".bin")
     try:
@@ -102,7 +102,7 @@ def _mapping_state(constants: list[Constant]) -> dict[str, Tensor]:
 
 
 def _synthesis_state(constants: list[Constant]) -> dict[str, Tensor]:
-    """Named parameters keep their names; noise and demodulated weights have none and are told by their order.
+    """Named parameters keep their names; noise and demodulated weights have none, so their order identifies them.
 
     The exporter folded demodulation into the weights (`Mul_..._copy`) and the noise strength into the noise.
     """
@@ -125,10 +125,10 @@ def _synthesis_state(constants: list[Constant]) -> dict[str, Tensor]:
                 state[ours] = _tensor(value.reshape(value.shape[:2]))
             else:
                 state[ours] = _tensor(value if ours.endswith("weight") else value.reshape(-1))
-    return _bands_together(state)
+    return _group_bands(state)
 
 
-def _bands_together(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _group_bands(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Reorder channels so that each of the four wavelet bands is one piece of memory.
 
     The file has ll of every channel, then (lh, hl, hh) of channel 0, of channel 1 ...; our network has ll, lh, hl, hh.
@@ -145,4 +145,4 @@ def _bands_together(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _tensor(value: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(value, dtype=np.float32))  # a copy: the file may go away
+    return torch.from_numpy(np.array(value, dtype=np.float32))  # a copy, because the file may disappear

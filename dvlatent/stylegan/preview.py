@@ -1,18 +1,15 @@
-"""The preview head: from the generator's 128-pixel features to a 256-pixel picture, without the costly rest.
+"""The preview head itself: from the generator's 128-pixel features to a 256-pixel picture. `recipes/preview.py` is its training.
 
 A slim copy of the generator's last octaves: thin styled convolutions, then one wavelet step to pixels.
-`dvlatent train preview` trains it on the generator's own pictures.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlatent.stylegan.mobile_stylegan import Features, MobileStyleGAN, haar, inverse_haar
+from dvlatent.stylegan.mobile_stylegan import Features, inverse_haar
 from dvlatent.types import Image, Ws
 
 
@@ -27,57 +24,17 @@ class PreviewHead(nn.Module):
     def __init__(self, width: int = 96, rank: int = 128) -> None:
         super().__init__()
         self.width, self.rank = width, rank
-        self.styles = nn.Linear((self.reads.stop - self.reads.start) * 512, rank)  # what the finer w's say; see `read_like`
+        self.styles = nn.Linear((self.reads.stop - self.reads.start) * 512, rank)  # what the finer w's say, in a few numbers
         self.first = ThinConv(self.channels, width, rank, spatial=False)
         self.convs = nn.ModuleList([ThinConv(width, width, rank), ThinConv(width, width, rank)])
         self.to_image = ThinConv(width, 12, rank, spatial=False)
-        self.linear = nn.Conv2d(self.channels, 12, 3, padding=1)  # most of the picture; see `fit_linear`
+        self.linear = nn.Conv2d(self.channels, 12, 3, padding=1)  # most of the picture
         nn.init.zeros_(self.to_image.weight)
 
-    @torch.no_grad()
-    def read_like(self, generator: MobileStyleGAN, ws: Ws) -> None:
-        """Start reading ws as the generator does: the principal components of the styles of the layers that the head replaces.
-
-        `ws` are a few thousand latents of the kind to expect. Learning this from pictures alone would take many more of them.
-        """
-        replaced = [
-            (layer.modulation, 2 * i + offset)  # and which of the w's it reads
-            for i, block in enumerate(generator.blocks[self.blocks :])
-            for layer, offset in ((block.up, 0), (block.conv1, 0), (block.conv2, 1))
-        ]
-        replaced.append((generator.to_image.modulation, self.styles.in_features // 512 - 1))
-        weight = torch.zeros(sum(modulation.out_features for modulation, _ in replaced), self.styles.in_features // 512, 512)
-        row = 0
-        for modulation, layer in replaced:
-            weight[row : row + modulation.out_features, layer] = modulation.weight
-            row += modulation.out_features
-        weight = weight.flatten(1)  # [styles, layers * 512]
-        styles = ws[:, self.reads].flatten(1) @ weight.T
-        _, std, axes = torch.linalg.svd(styles - styles.mean(0), full_matrices=False)
-        whiten = axes[: self.rank] / (std[: self.rank, None] / len(ws) ** 0.5)  # [rank, styles]
-        self.styles.weight.copy_(whiten @ weight)
-        self.styles.bias.copy_(-whiten @ styles.mean(0))
-
-    @torch.no_grad()
-    def fit_linear(self, examples: Iterable[tuple[Features, Image]], pixels: int = 1500) -> None:
-        """Start from the best linear reading of the features: least squares on some pixels of every example, in closed form."""
-        size = self.channels * 9 + 1
-        gram, right = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, 12, dtype=torch.float64)
-        for features, picture in examples:
-            chosen = torch.linspace(0, self.size_px**2 - 1, pixels).long()
-            columns = F.unfold(features, 3, padding=1)[0, :, chosen].T  # [pixels, channels * 9]
-            columns = torch.cat([columns, torch.ones(len(columns), 1)], dim=1)
-            target = haar(picture)[0].flatten(1).T[chosen] / 4  # [pixels, 12]
-            gram += (columns.T @ columns).double()
-            right += (columns.T @ target).double()
-        solution = torch.linalg.solve(gram + torch.eye(size), right).float()
-        self.linear.weight.copy_(solution[:-1].T.view(12, self.channels, 3, 3))
-        self.linear.bias.copy_(solution[-1])
-
     def forward(self, features: Features, ws: Ws, corner: Tensor | None = None) -> Image:
-        """A 256-pixel look at the face that these features and ws become.
+        """The picture: [batch, 3, 256, 256].
 
-        `corner` [batch, 2] says where features that are only a square of the whole begin; training uses it.
+        With `corner` [batch, 2], the features are only a square of the whole that begins there; training uses it.
         """
         style = self.styles(ws[:, self.reads].flatten(1))  # [batch, rank]
         bands = self.linear(features)  # [batch, 12, 128, 128]: the four bands of the wavelet for red, green and blue
@@ -88,7 +45,7 @@ class PreviewHead(nn.Module):
 
 
 class ThinConv(nn.Module):
-    """Depthwise 3 x 3, then 1 x 1; with a rank, its input channels are scaled by a linear reading of the style."""
+    """Depthwise 3 x 3, then 1 x 1; with a rank, a linear layer reads the scale of each input channel from the style."""
 
     def __init__(self, channels_in: int, channels_out: int, rank: int, *, spatial: bool = True) -> None:
         super().__init__()

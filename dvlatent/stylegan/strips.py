@@ -1,8 +1,8 @@
-"""Running a block of layers in horizontal strips, so that what lies between them never leaves the processor's cache.
+"""Computing a block of layers in horizontal strips, so that the values between its layers stay in the processor's cache.
 
-A 512-pixel layer of 64 channels is 64 MB; every small step over it (scale, add noise, bend) waits for memory, not for
-arithmetic. Cut into strips of a few rows, the same steps run about twice as fast, forward and backward (`make bench`). In the backward
-pass each strip is computed again instead of kept (Chen et al. 2016, arXiv:1604.06174), which also saves the memory.
+A 512-pixel layer of 64 channels is 64 MB; every small step over it (scale, add noise, leaky ReLU) waits for memory, not for
+arithmetic. Cut into strips of a few rows, the same steps run about twice as fast, forward and backward (`make bench`). The backward
+pass computes each strip again (Chen et al. 2016, arXiv:1604.06174), which also saves the memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FLOATS = 2**20  # numbers in the widest layer of one strip: 4 MB, measured best 
 
 # A block of layers computes output rows [start, stop) from its whole input and some tensors it depends on.
 Rows = Callable[[Tensor, int, int, tuple[Tensor, ...]], Tensor]
-# Which input rows [start, stop) output rows [start, stop) depend on.
+# The input rows [start, stop) that output rows [start, stop) depend on.
 Needs = Callable[[int, int], tuple[int, int]]
 
 

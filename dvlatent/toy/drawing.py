@@ -1,4 +1,4 @@
-"""The toy face's brush: a flat, warm portrait made of smooth distance functions, one line of paint after another.
+"""The toy face's brush: a flat portrait made of smooth distance functions, one layer of paint after another.
 
 A *distance* is negative inside a shape and positive outside; `cover` turns it into paint with a soft edge one pixel wide,
 so that every pixel is differentiable in every trait. x grows to the right, y downward.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 Map = Float[Tensor, "batch height width"]  # one number a pixel: a coordinate, a distance or an amount of paint
 Trait = Float[Tensor, "batch 1 1"]  # one number a face
-Colour = Float[Tensor, "batch 3 1 1"] | tuple[float, float, float]
+Color = Float[Tensor, "batch 3 1 1"] | tuple[float, float, float]
 
 SKIN = ((0.99, 0.87, 0.78), (0.96, 0.78, 0.64), (0.87, 0.65, 0.48), (0.70, 0.48, 0.33), (0.50, 0.33, 0.23), (0.36, 0.23, 0.17))
 HAIR = ((0.11, 0.10, 0.12), (0.25, 0.16, 0.12), (0.42, 0.25, 0.15), (0.63, 0.30, 0.15), (0.78, 0.55, 0.27), (0.92, 0.77, 0.48))
@@ -20,7 +20,7 @@ IRIS = ((0.24, 0.14, 0.09), (0.45, 0.28, 0.13), (0.38, 0.48, 0.24), (0.27, 0.52,
 WALL = ((0.97, 0.83, 0.62), (0.97, 0.76, 0.68), (0.90, 0.77, 0.88), (0.72, 0.80, 0.93), (0.68, 0.87, 0.86), (0.77, 0.88, 0.72))
 CLOTH = ((0.78, 0.32, 0.25), (0.88, 0.62, 0.22), (0.36, 0.52, 0.36), (0.17, 0.45, 0.50), (0.21, 0.29, 0.50), (0.47, 0.27, 0.46))
 FRAME = 0.83  # half the width of the picture; a head is about 0.8 wide and 1 high
-GREY, INK, CREAM = (0.84, 0.85, 0.88), (0.16, 0.11, 0.12), (1.0, 0.985, 0.96)
+GRAY, INK, CREAM = (0.84, 0.85, 0.88), (0.16, 0.11, 0.12), (1.0, 0.985, 0.96)
 
 
 class Canvas:
@@ -28,14 +28,14 @@ class Canvas:
 
     def __init__(self, like: Tensor, resolution: int) -> None:
         self.pixel = 2 * FRAME / resolution
-        place = (torch.arange(resolution, dtype=like.dtype, device=like.device) + 0.5) * self.pixel - FRAME
-        self.x, self.y = place.view(1, 1, -1), place.view(1, -1, 1) + 0.05
+        position = (torch.arange(resolution, dtype=like.dtype, device=like.device) + 0.5) * self.pixel - FRAME
+        self.x, self.y = position.view(1, 1, -1), position.view(1, -1, 1) + 0.05
         self.rgb = like.new_zeros(1, 3, 1, 1)
 
-    def paint(self, colour: Colour, amount: Map | float) -> None:
-        """Cover what is there with `amount` (0 to 1) of a colour."""
-        colour = self.rgb.new_tensor(colour).view(1, 3, 1, 1) if isinstance(colour, tuple) else colour
-        self.rgb = torch.lerp(self.rgb, colour, amount.unsqueeze(1))
+    def paint(self, color: Color, amount: Map | float) -> None:
+        """Cover what is there with `amount` (0 to 1) of a color."""
+        color = self.rgb.new_tensor(color).view(1, 3, 1, 1) if isinstance(color, tuple) else color
+        self.rgb = torch.lerp(self.rgb, color, amount.unsqueeze(1))
 
     def cover(self, distance: Map, soft: float = 0.0) -> Map:
         """Paint inside a shape: 1 well inside, 0 well outside, an edge of one pixel (or `soft`) between."""
@@ -75,7 +75,7 @@ def union(a: Map, b: Map, round_by: float) -> Map:
 
 
 def overlap(a: Map, b: Map, round_by: float) -> Map:
-    """Distance to what two shapes share, its corner rounded."""
+    """Distance to the intersection of two shapes, its corner rounded."""
     return -union(-a, -b, round_by)
 
 
@@ -84,24 +84,24 @@ def bump(x: Map, width: Trait | float) -> Map:
     return torch.exp(-(x / width).square().clamp_max(40))
 
 
-def ramp(share: Trait, colours: tuple) -> Float[Tensor, "batch 3 1 1"]:
-    """The colour at `share` (0 to 1) of the way through a row of colours."""
-    place = share.reshape(-1, 1) * (len(colours) - 1)
-    weight = (1 - (place - torch.arange(len(colours)).to(place)).abs()).clamp_min(0)  # [batch, colour]
-    return (weight @ place.new_tensor(colours)).view(-1, 3, 1, 1)
+def ramp(fraction: Trait, colors: tuple) -> Float[Tensor, "batch 3 1 1"]:
+    """The color at a fraction (0 to 1) of the way through a row of colors."""
+    position = fraction.reshape(-1, 1) * (len(colors) - 1)
+    weight = (1 - (position - torch.arange(len(colors)).to(position)).abs()).clamp_min(0)  # [batch, color]
+    return (weight @ position.new_tensor(colors)).view(-1, 3, 1, 1)
 
 
-def tint(colour: Tensor, red: float, green: float, blue: float) -> Tensor:
-    """A colour in another light: each channel scaled."""
-    return colour * colour.new_tensor((red, green, blue)).view(1, 3, 1, 1)
+def tint(color: Tensor, red: float, green: float, blue: float) -> Tensor:
+    """A color in another light: each channel scaled."""
+    return color * color.new_tensor((red, green, blue)).view(1, 3, 1, 1)
 
 
-def blend(a: Tensor, b: Tensor | tuple, share: Trait | float) -> Tensor:
-    """The mixture of two colours."""
+def blend(a: Tensor, b: Tensor | tuple, fraction: Trait | float) -> Tensor:
+    """The mixture of two colors: `a` at fraction 0, `b` at fraction 1."""
     b = a.new_tensor(b).view(1, 3, 1, 1) if isinstance(b, tuple) else b
-    return a + (share.unsqueeze(1) if isinstance(share, Tensor) else share) * (b - a)
+    return a + (fraction.unsqueeze(1) if isinstance(fraction, Tensor) else fraction) * (b - a)
 
 
-def between(share: Trait, low: float, high: float) -> Trait:
-    """`low` at share 0, `high` at share 1."""
-    return low + (high - low) * share
+def between(fraction: Trait, low: float, high: float) -> Trait:
+    """`low` at fraction 0, `high` at fraction 1."""
+    return low + (high - low) * fraction

@@ -1,6 +1,6 @@
-"""ToyFaces: a generator whose truth is known. The instrument of the tests and of the lessons' first steps.
+"""ToyFaces: a generator whose truth is known. Tests and the first steps of lessons measure with it.
 
-A drawn portrait with 21 factors, each an exact straight line in W. Where a method claims to have found "smile",
+It draws a portrait with 21 factors, each an exact straight line in W. Where a method claims to have found "smile",
 `toy.truth["smile"]` says how right it is; no real generator can. Nothing in it is trained.
 """
 
@@ -16,7 +16,7 @@ from dvlatent.latents import normal
 from dvlatent.toy.portrait import portrait
 from dvlatent.types import Image, W, Ws, Z, fingerprint
 
-COARSE, MIDDLE, FINE = 0, 1, 2  # as on StyleGAN: shape, features, colours
+COARSE, MIDDLE, FINE = 0, 1, 2  # as on StyleGAN: shape, features, colors
 FACTORS = {  # name: (the layer that carries it, its standard deviation in W)
     "pose": (COARSE, 1.4),
     "tilt": (COARSE, 0.8),
@@ -34,8 +34,8 @@ FACTORS = {  # name: (the layer that carries it, its standard deviation in W)
     "lips": (MIDDLE, 0.7),
     "brows": (MIDDLE, 0.8),
     "skin tone": (FINE, 1.2),
-    "hair colour": (FINE, 1.1),
-    "eye colour": (FINE, 0.6),
+    "hair color": (FINE, 1.1),
+    "eye color": (FINE, 0.6),
     "blush": (FINE, 0.6),
     "background": (FINE, 1.0),
     "clothes": (FINE, 0.9),
@@ -67,7 +67,7 @@ class ToyFaces(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 8:
-            raise ShapeError(f"resolution {resolution!r} draws no face: give a whole number of pixels, 8 or more, such as 128.")
+            raise ShapeError(f"resolution {resolution!r} cannot be drawn: give a whole number of pixels, 8 or more, such as 128.")
         if not -1 < correlation < 1:
             raise ShapeError(f"correlation {correlation} is not between -1 and 1 (both excluded): 0.8 ties two factors closely.")
         if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(FACTORS):
@@ -83,7 +83,7 @@ class ToyFaces(nn.Module):
         self.register_buffer("w_mean", 0.5 * rng[-self.w_dim :].float())  # [32], exact: no sampling needed
 
     def mapping(self, z: Z) -> W:
-        """Dice to coordinates, curved: [batch, 32] -> [batch, 32]. Invertible, and it keeps the stated population exactly."""
+        """Random vector to coordinates, along curves: [batch, 32] -> [batch, 32]. Invertible; it keeps the stated population exactly."""
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ShapeError(f"mapping takes z of shape [batch, {self.z_dim}]; this has {list(z.shape)}. Try normal([0, 1], {self.z_dim}).")
         steps = z.to(self.w_mean)
@@ -99,7 +99,7 @@ class ToyFaces(nn.Module):
         return portrait(self.read(ws), self.resolution)
 
     def factors(self, ws: Ws) -> Float[Tensor, "batch factor"]:
-        """The true factors in the order of `factor_names`, in steps from their middle: what a perfect predictor would say."""
+        """The true factors in the order of `factor_names`, in standard deviations from their mean: [batch, factor]."""
         if ws.ndim != 3 or tuple(ws.shape[1:]) != (self.num_layers, self.w_dim):
             raise ShapeError(
                 f"ws must be [batch, {self.num_layers}, {self.w_dim}], one w per layer; this has {list(ws.shape)}. "
@@ -110,19 +110,19 @@ class ToyFaces(nn.Module):
         return steps[:, layers, range(len(layers))]  # each from the layer that carries it
 
     def read(self, ws: Ws) -> dict[str, Float[Tensor, " batch"]]:
-        """What is drawn: "age" in years (5 to 85), "pose" and "tilt" in degrees, everything else as a share from 0 to 1."""
+        """What is drawn: "age" in years (5 to 85), "pose" and "tilt" in degrees, everything else as a fraction from 0 to 1."""
         drawn = {}
         for name, steps in zip(self.factor_names, self.factors(ws).unbind(1), strict=True):
             if name in ("age", "pose", "tilt"):
-                middle, reach = {"age": (45, 40), "pose": (0, 34), "tilt": (0, 9)}[name]
-                drawn[name] = middle + reach * torch.tanh(steps / 2)
+                center, reach = {"age": (45, 40), "pose": (0, 34), "tilt": (0, 9)}[name]
+                drawn[name] = center + reach * torch.tanh(steps / 2)
             else:
                 drawn[name] = torch.sigmoid((4 if name == "glasses" else 1.3) * steps)  # glasses are mostly on or off
         return drawn
 
     @property
     def truth(self) -> dict[str, Direction]:
-        """The true direction of every factor: coordinate 0 is its middle, one step its standard deviation in the population."""
+        """The true direction of every factor: coordinate 0 is its mean, one step its standard deviation in the population."""
         axes, name_of = self._axes.detach().cpu(), fingerprint(self)
         boundaries = (axes @ self.w_mean.detach().cpu()).tolist()
         return {

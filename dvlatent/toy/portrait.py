@@ -1,7 +1,7 @@
 """The toy face itself: traits in, portrait out, painted from the wall behind to the glasses in front.
 
-What lies on the skin is drawn in *skin coordinates*: a pixel of the turned head is looked up on the sphere it lies on
-(`Head.across`), so that turning the head slides, squeezes and hides features as a real turn does.
+Features of the skin are drawn in *skin coordinates*: `Head.across` finds the place of each pixel on a sphere, so that turning the
+head slides, narrows and hides features as a real turn does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from dvlatent.toy.drawing import (
     CLOTH,
     CREAM,
-    GREY,
+    GRAY,
     HAIR,
     INK,
     IRIS,
@@ -33,11 +33,11 @@ from dvlatent.toy.drawing import (
 )
 from dvlatent.types import Image
 
-EYE_X, EYE_Y = 0.165, 0.005  # the middle of an eye, from the middle of the face
+EYE_X, EYE_Y = 0.165, 0.005  # the center of an eye, from the center of the face
 
 
 class Head:
-    """What several strokes of the brush share: coordinates that turn with the head, sizes and colours."""
+    """Coordinates that turn with the head, sizes and colors, for several strokes of the brush."""
 
     def __init__(self, traits: dict[str, Tensor], canvas: Canvas) -> None:
         self.trait = {name: value.reshape(-1, 1, 1) for name, value in traits.items()}  # [batch, 1, 1] each
@@ -54,10 +54,10 @@ class Head:
         x, y = canvas.x, canvas.y - 0.50  # the head tips about the base of the neck
         self.x = tilt.cos() * x + tilt.sin() * y
         self.y = tilt.cos() * y - tilt.sin() * x + 0.55
-        place = self.x / (1.03 * self.width)  # -1 to 1 from one side of the sphere to the other
-        depth = 1 - place * place
+        position = self.x / (1.03 * self.width)  # -1 to 1 from one side of the sphere to the other
+        depth = 1 - position * position
         depth = ((depth + (depth * depth + 0.01).sqrt()) / 2).sqrt()  # how far the sphere stands out, softened at its rim
-        self.across = 1.03 * self.width * (place * self.yaw.cos() - depth * self.turn)  # along the skin; 0 is the middle of the face
+        self.across = 1.03 * self.width * (position * self.yaw.cos() - depth * self.turn)  # along the skin; 0 is the center of the face
         self.side = self.across.abs()  # both halves of the face at once
         self.right = torch.where(self.across > 0, 1.0, -1.0).to(self.across)
 
@@ -70,8 +70,8 @@ class Head:
 
         self.skin = ramp(self.trait["skin tone"], SKIN)
         self.shade, self.deep = tint(self.skin, 0.83, 0.70, 0.66), tint(self.skin, 0.58, 0.42, 0.40)
-        hair, grey = ramp(self.trait["hair colour"], HAIR), torch.sigmoid((years - 58) / 5.5)
-        self.hair, self.brow = blend(hair, GREY, 0.93 * grey), blend(tint(hair, 0.80, 0.78, 0.76), GREY, 0.7 * grey)
+        hair, gray = ramp(self.trait["hair color"], HAIR), torch.sigmoid((years - 58) / 5.5)
+        self.hair, self.brow = blend(hair, GRAY, 0.93 * gray), blend(tint(hair, 0.80, 0.78, 0.76), GRAY, 0.7 * gray)
         self.hair_end = between(self.trait["hair length"], -0.25, 0.90)  # how far down it hangs
         self.hair_outline = self._hair_outline()
 
@@ -144,8 +144,8 @@ def _wrinkles(head: Head, canvas: Canvas) -> None:
     for row, y in enumerate((-0.205, -0.250, -0.292)):  # forehead
         fade = torch.sigmoid((0.17 - 0.015 * row - head.side) * 60)
         canvas.paint(head.deep, canvas.stroke(head.y - y - waves, 0.0055) * fade * amount)
-    for slope in (-0.035, 0.004, 0.043):  # crow's feet
-        canvas.paint(head.deep, canvas.stroke(segment(head.side, head.y, (0.285, slope * 0.4), (0.335, slope)), 0.005) * amount)
+    for end in (-0.035, 0.004, 0.043):  # crow's feet
+        canvas.paint(head.deep, canvas.stroke(segment(head.side, head.y, (0.285, end * 0.4), (0.335, end)), 0.005) * amount)
     away = head.side - EYE_X
     bag = canvas.stroke(head.y - 0.088 + 0.035 * (away / 0.08).square(), 0.006)
     canvas.paint(head.deep, bag * torch.sigmoid((0.075 - away.abs()) * 70) * amount * 0.9)
@@ -172,18 +172,18 @@ def _mouth(head: Head, canvas: Canvas) -> None:
     u = x / half
     arch = (1 - u * u).clamp(-1, 1)
     steep = (1 + (0.11 * smile * u / half).square()).sqrt()  # turns heights into distances where the mouth slopes
-    middle = 0.055 * smile * arch - 0.022 * smile  # the line between the lips
+    seam = 0.055 * smile * arch - 0.022 * smile  # between the lips
     gap = 0.052 * happy * arch.clamp_min(0)
-    above = middle - (0.026 * arch - 0.008 * bump(x, 0.022)) * full - y
-    below = y - middle - gap - 0.036 * full * arch
+    above = seam - (0.026 * arch - 0.008 * bump(x, 0.022)) * full - y
+    below = y - seam - gap - 0.036 * full * arch
     lips = overlap(torch.maximum(above, below) / steep, x.abs() - half, 0.01)
     rose = blend(tint(head.skin, 0.85, 0.60, 0.58), (0.80, 0.22, 0.27), between(head.trait["blush"], 0.0, 0.6))
     canvas.paint(rose, canvas.cover(lips))
-    canvas.paint(tint(rose, 0.86, 0.80, 0.80), canvas.cover(torch.maximum(lips, y - middle)) * 0.8)
-    inner = torch.maximum(lips, torch.maximum(middle - y + 0.002, y - middle - gap) / steep)
+    canvas.paint(tint(rose, 0.86, 0.80, 0.80), canvas.cover(torch.maximum(lips, y - seam)) * 0.8)
+    inner = torch.maximum(lips, torch.maximum(seam - y + 0.002, y - seam - gap) / steep)
     canvas.paint((0.36, 0.10, 0.12), canvas.cover(inner) * happy)
-    canvas.paint(CREAM, canvas.cover(torch.maximum(inner, y - middle - 0.62 * gap)) * happy)  # teeth
-    closed = canvas.stroke((y - middle) / steep, 0.0065) * torch.sigmoid((half + 0.004 - x.abs()) * 150)
+    canvas.paint(CREAM, canvas.cover(torch.maximum(inner, y - seam - 0.62 * gap)) * happy)  # teeth
+    closed = canvas.stroke((y - seam) / steep, 0.0065) * torch.sigmoid((half + 0.004 - x.abs()) * 150)
     canvas.paint(head.deep, closed * (1 - 0.75 * happy))
     dimple = segment(x.abs(), y, (half + 0.010, -0.034 * smile), (half + 0.014, -0.012))
     canvas.paint(head.deep, canvas.stroke(dimple, 0.005) * happy * 0.4)
@@ -200,13 +200,13 @@ def _eyes(head: Head, canvas: Canvas) -> None:
     eye = canvas.cover(torch.maximum(-upper, lower) * 0.8)
     canvas.paint(head.shade, canvas.cover(ellipse(x, y + 0.01, half * 1.25, 0.075 * size), 0.04) * 0.40)
     canvas.paint((0.985, 0.975, 0.965), eye)
-    look, y = x + head.right * 0.022 * head.turn, y + 0.004  # the gaze stays with you while the head turns
-    disc, iris = (look.square() + y.square() + 1e-8).sqrt(), ramp(head.trait["eye colour"], IRIS)
+    gaze, y = x + head.right * 0.022 * head.turn, y + 0.004  # the gaze stays with you while the head turns
+    disc, iris = (gaze.square() + y.square() + 1e-8).sqrt(), ramp(head.trait["eye color"], IRIS)
     canvas.paint(tint(iris, 0.55, 0.55, 0.55), canvas.cover(disc - 0.046 * size) * eye)
     canvas.paint(iris, canvas.cover(disc - 0.038 * size) * eye)
-    canvas.paint(blend(iris, CREAM, 0.35), canvas.cover(ellipse(look, y - 0.016 * size, 0.026 * size, 0.016 * size), 0.02) * eye * 0.8)
+    canvas.paint(blend(iris, CREAM, 0.35), canvas.cover(ellipse(gaze, y - 0.016 * size, 0.026 * size, 0.016 * size), 0.02) * eye * 0.8)
     canvas.paint((0.05, 0.04, 0.05), canvas.cover(disc - 0.021 * size) * eye)
-    glint = ((look + head.right * 0.014 * size).square() + (y + 0.015 * size).square() + 1e-8).sqrt()
+    glint = ((gaze + head.right * 0.014 * size).square() + (y + 0.015 * size).square() + 1e-8).sqrt()
     canvas.paint((1.0, 1.0, 1.0), canvas.cover(glint - 0.0115 * size) * eye)
     canvas.paint(INK, eye * canvas.cover(upper - 0.012, 0.02) * 0.30)  # the lid's shadow on the eye
     within = torch.sigmoid((half * 1.06 - x.abs()) * 160)
@@ -241,14 +241,14 @@ def _brows(head: Head, canvas: Canvas) -> None:
     canvas.paint(head.brow, canvas.stroke(line, thick) * torch.sigmoid((0.095 - x.abs()) * 160) * head.face * 0.95)
 
 
-def _frame_colour(head: Head) -> Tensor:
+def _frame_color(head: Head) -> Tensor:
     dark = torch.sigmoid((head.trait["skin tone"] - 0.70) * 30)  # gold on dark skin, so that glasses show on everybody
     return blend(head.skin.new_tensor((0.17, 0.13, 0.16)).view(1, 3, 1, 1), (0.95, 0.76, 0.42), dark)
 
 
 def _temples(head: Head, canvas: Canvas) -> None:
     line = segment(head.side, head.y, (0.28, -0.005), (0.60, -0.035))
-    canvas.paint(_frame_colour(head), canvas.stroke(line, 0.012 * head.trait["glasses"]) * head.face)
+    canvas.paint(_frame_color(head), canvas.stroke(line, 0.012 * head.trait["glasses"]) * head.face)
 
 
 def _glasses(head: Head, canvas: Canvas) -> None:
@@ -260,4 +260,4 @@ def _glasses(head: Head, canvas: Canvas) -> None:
     canvas.paint((0.80, 0.93, 1.0), glass * 0.13)
     canvas.paint((1.0, 1.0, 1.0), glass * canvas.stroke(x * head.right + 0.6 * y + 0.035, 0.016, 0.01) * 0.30)
     bridge = canvas.stroke(head.y + 0.022 - 2 * head.side.square(), half) * torch.sigmoid((0.052 - head.side) * 200)
-    canvas.paint(_frame_colour(head), torch.maximum(canvas.stroke(lens, half), bridge))
+    canvas.paint(_frame_color(head), torch.maximum(canvas.stroke(lens, half), bridge))
