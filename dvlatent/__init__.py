@@ -1,4 +1,4 @@
-"""dvlatent turns dice into faces, faces into coordinates, and coordinates into edits.
+"""dvlatent turns random vectors into faces, faces into coordinates, and coordinates into edits.
 
 >>> import dvlatent
 >>> faces = dvlatent.load("faces")
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dvlatent.zoo import available, load
 
 __version__ = "0.1.0"
-_FROM = {  # the front door: each name is imported when it is first used, so that `dvlatent --help` need not wait for torch
+_FROM = {  # each name is imported at its first use: `import dvlatent` and `dvlatent --help` do not wait for torch
     "dvlatent.zoo": ("available", "load"),
     "dvlatent.directions": ("Direction", "Edit"),
     "dvlatent.latents": ("broadcast", "layer_range", "lerp", "mean", "mix", "normal", "slerp", "truncate", "walk"),

@@ -1,4 +1,4 @@
-"""Our own files: safetensors with a JSON description inside. Nothing in them is ever run (no pickle)."""
+"""Files that we write: safetensors with a JSON description inside. Reading one never runs code (no pickle)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dvlatent.directions import Direction, Edit
 from dvlatent.errors import CheckpointError
 
 WEIGHTS = Path(__file__).parent / "weights"  # what we trained ourselves
-LIMIT_BYTES = 2 * 2**30  # larger than anything of ours by far
+LIMIT_BYTES = 2 * 2**30  # far more than any file that we write
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
@@ -25,7 +25,7 @@ def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, An
     part = path.with_name(path.name + ".part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(plain, part, {"description": json.dumps(description)})
-    part.chmod(0o644)  # as any file one writes
+    part.chmod(0o644)  # safetensors makes it private
     part.replace(path)
 
 
@@ -37,26 +37,30 @@ def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
     path = Path(path)
     try:
         if path.stat().st_size > LIMIT_BYTES:
-            raise CheckpointError(f"{path.name} has {path.stat().st_size:,} bytes; ours have at most {LIMIT_BYTES:,}.")
+            raise CheckpointError(f"{path.name} has {path.stat().st_size:,} bytes; at most {LIMIT_BYTES:,} are read. Is it another file?")
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            description = json.loads((file.metadata() or {}).get("description", "{}"))
+            description = _description(file)
     except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights of ours (a .safetensors file): {error}. Was it cut short?") from error
-    if not isinstance(description, dict) or description.get("kind") != kind:
-        found = description.get("kind", "nothing that we know") if isinstance(description, dict) else "nothing that we know"
-        raise CheckpointError(f"{path.name} holds {found}; a {kind} was needed.")
+        raise CheckpointError(f"{path} cannot be read as a .safetensors file of ours: {error}. Was it cut short?") from error
+    if description.get("kind") != kind:
+        raise CheckpointError(f"{path.name} holds {description.get('kind', 'nothing that we know')}; a {kind} was needed.")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, description
 
 
 def kind(path: Path | str) -> str:
-    """What a file of ours holds ("direction", "filter" ...), from its header alone; empty if it does not say."""
+    """What a file holds ("direction", "filter" ...), from its header alone; empty if the header does not say."""
     try:
         with safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {}).get("description", "{}"))
+            return str(_description(file).get("kind", ""))
     except (OSError, SafetensorError, ValueError):
         return ""  # `load` says what is wrong with it
-    return str(told.get("kind", "")) if isinstance(told, dict) else ""
+
+
+def _description(file: Any) -> dict[str, Any]:
+    """The description in an open file, empty if there is none that we can use. Raises ValueError for broken JSON."""
+    description = json.loads((file.metadata() or {}).get("description", "{}"))
+    return description if isinstance(description, dict) else {}
 
 
 def save_direction(direction: Direction, path: Path | str) -> None:
@@ -69,15 +73,14 @@ def load_direction(path: Path | str) -> Direction:
     """Read a direction that `save_direction` wrote. Raises CheckpointError for anything else."""
     tensors, description = load(path, "direction")
     try:
-        layers = description.pop("layers")
         description.pop("kind")
-        return Direction(vector=tensors["vector"], layers=None if layers is None else tuple(int(layer) for layer in layers), **description)
+        return _direction(tensors["vector"], description)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no whole direction: {error}. Save it again with save_direction.") from error
+        raise CheckpointError(f"{path} is not a complete direction: {error}. Save it again with save_direction.") from error
 
 
 def save_edit(edit: Edit, path: Path | str, **about: Any) -> None:
-    """Write an edit: all its vectors and steps in one .safetensors file; `about` is kept with it. Raises CheckpointError for none."""
+    """Write an edit, all vectors and steps in one .safetensors file, and `about` with it. Raises CheckpointError if it has no terms."""
     if not edit.terms:
         raise CheckpointError(f"{path}: an edit without a term changes nothing. Add directions to it first.")
     rows = [{"amount": amount, **{name: value for name, value in vars(one).items() if name != "vector"}} for amount, one in edit.terms]
@@ -88,17 +91,19 @@ def load_edit(path: Path | str) -> Edit:
     """Read an edit that `save_edit` wrote. Raises CheckpointError for anything else."""
     tensors, description = load(path, "edit")
     try:
-        terms = []
-        for vector, row in zip(tensors["vectors"], description["terms"], strict=True):
-            amount, layers = float(row.pop("amount")), row.pop("layers")
-            terms.append((amount, Direction(vector=vector, layers=None if layers is None else tuple(map(int, layers)), **row)))
-        return Edit(tuple(terms))
+        rows = zip(tensors["vectors"], description["terms"], strict=True)
+        return Edit(tuple((float(row.pop("amount")), _direction(vector, row)) for vector, row in rows))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no whole edit: {error}. Save it again with save_edit.") from error
+        raise CheckpointError(f"{path} is not a complete edit: {error}. Save it again with save_edit.") from error
+
+
+def _direction(vector: Tensor, fields: dict[str, Any]) -> Direction:
+    layers = fields.pop("layers")
+    return Direction(vector=vector, layers=None if layers is None else tuple(int(layer) for layer in layers), **fields)
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """Put tensors into a module; every name and shape must fit, and every number be finite."""
+    """Put tensors into a module. Raises CheckpointError unless every name and shape fits and every number is finite."""
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:

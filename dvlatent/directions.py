@@ -1,4 +1,4 @@
-"""Directions in W and the edits made of them. Taught in notebook 05.
+"""Directions in W, and edits, which are sums of directions. Taught in notebook 05.
 
 A Direction is an axis with a scale: coordinate 0 is its boundary, one step is one standard deviation of the population.
 An Edit moves *by*; `direction.move_to(ws, at=...)` moves *to*.
@@ -20,6 +20,7 @@ from dvlatent.types import Generator, Ws, fingerprint
 Amount = float | Float[Tensor, "*batch"]
 Moved = Float[Tensor, "_ layer w"]
 
+
 @dataclass(frozen=True, eq=False)
 class Direction:
     """One axis of W along which one thing about the face changes (Shen et al. 2020, section 3)."""
@@ -31,7 +32,7 @@ class Direction:
     layers: tuple[int, ...] | None = None  # which layers an edit moves; None means all
     psi: float | None = None  # the truncation of the population it was found on
     generator: str | None = None  # fingerprint of the generator it was found on
-    found_by: dict[str, str | int | float] = field(default_factory=dict)  # everything needed to find it again
+    found_by: dict[str, str | int | float] = field(default_factory=dict)  # all that is needed to find it again
 
     def __post_init__(self) -> None:
         length = float(self.vector.norm())
@@ -63,29 +64,29 @@ class Direction:
         return ws + amount * self.step * chosen * self.vector.to(ws)
 
     def move_to(self, ws: Ws, *, at: Amount) -> Moved:
-        """Move every face *to* coordinate `at`, wherever it was: the perpendicular part of w is kept."""
+        """Move every face *to* coordinate `at`. What is perpendicular to the direction stays as it is."""
         at = torch.as_tensor(at, dtype=ws.dtype, device=ws.device)
         if len({1, at.numel(), len(ws)}) > 2:
-            raise ShapeError(f"place takes one coordinate, or one per face, not {at.numel()} for {len(ws)} faces. Take one face, ws[:1].")
+            raise ShapeError(f"move_to takes one coordinate, or one per face, not {at.numel()} for {len(ws)} faces. Take one face, ws[:1].")
         return self.move(ws, at - self.coordinate(ws))
 
     def without(self, *others: Direction) -> Direction:
-        """This direction with what it shares with others projected out (Shen et al. 2020, section 3.3).
+        """This direction, made perpendicular to others (Shen et al. 2020, section 3.3).
 
-        Moving along the result leaves the coordinate along every other unchanged. The boundary starts again at 0.
+        A move along the result leaves the coordinates along the others unchanged. The boundary of the result is 0.
         Raises DirectionMismatch if nothing is left.
         """
         for other in others:
-            self._check_kin(other)
+            self._check_same_generator(other)
         if not others:
             return self
         vector = self.vector.double()
         basis, sizes, _ = torch.linalg.svd(torch.stack([other.vector.to(vector) for other in others], dim=1), full_matrices=False)
-        basis = basis[:, sizes > 1e-6]  # [w, rank]: others that repeat each other count once
+        basis = basis[:, sizes > 1e-6]  # [w, rank]: directions that repeat each other count once
         rest = vector - basis @ (basis.T @ vector)
         names = ", ".join(other.name for other in others)
         if rest.norm() < 1e-6:
-            raise DirectionMismatch(f"nothing of '{self.name}' is left without {names}: it lies in what they span. Leave one of them out.")
+            raise DirectionMismatch(f"nothing of '{self.name}' is left without {names}: it is a sum of them. Leave one of them out.")
         before = f"{self.found_by['without']}; then " if "without" in self.found_by else ""
         found_by = {**self.found_by, "without": before + names}
         return replace(self, vector=(rest / rest.norm()).to(self.vector), boundary=0.0, found_by=found_by)
@@ -112,7 +113,7 @@ class Direction:
             raise DirectionMismatch(f"'{self.name}' moves layer {max(layers)}, these ws have only {ws.shape[1]} layers.")
         return list(layers)
 
-    def _check_kin(self, other: Direction) -> None:
+    def _check_same_generator(self, other: Direction) -> None:
         foreign = None not in (self.generator, other.generator) and self.generator != other.generator
         if foreign or len(other.vector) != len(self.vector):
             raise DirectionMismatch(f"'{self.name}' and '{other.name}' were found on different generators; find both on one.")
@@ -139,7 +140,7 @@ class Edit:
     terms: tuple[tuple[float, Direction], ...]  # (steps, direction)
 
     def __call__(self, ws: Ws) -> Ws:
-        """Move every face by these steps: [batch, layer, w] -> the same."""
+        """Move every face by these steps: [batch, layer, w] -> [batch, layer, w]."""
         for amount, direction in self.terms:
             ws = direction.move(ws, amount)
         return ws

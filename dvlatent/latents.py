@@ -1,4 +1,4 @@
-"""Latent arithmetic: averages, straight lines, arcs and journeys. Taught in notebooks 03 and 04."""
+"""Latent arithmetic: seeds, averages, straight lines, arcs and journeys. Taught in notebooks 03 and 04."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dvlatent.errors import ShapeError
 from dvlatent.types import Generator, W, Ws, Z
 
 Latent = Float[Tensor, "batch *rest"]  # z, w or ws
-Either = Float[Tensor, "#batch *rest"]  # as many as the other one, or one for all of them
-EitherWs = Float[Tensor, "#batch layer w"]
-Way = Float[Tensor, "_ *rest"]  # one for every step of the way
+End = Float[Tensor, "#batch *rest"]  # of a line: as many as there are other ends, or one for all of them
+EndWs = Float[Tensor, "#batch layer w"]
+Line = Float[Tensor, "_ *rest"]  # one latent for every step along it
 Amount = float | Float[Tensor, "*step"]  # how far along it, 0 to 1
 Layers = str | SupportsIndex | Iterable[SupportsIndex]  # coarse, middle, fine, all, one number or several
 
@@ -31,7 +31,7 @@ def normal(seeds: SupportsIndex | Iterable[SupportsIndex], dim: int) -> Z:
     seeds = list(seeds) if isinstance(seeds, Iterable) else [seeds]
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-            raise ShapeError(f"seed {seed!r} is no seed: give whole numbers from 0 to 4294967295, e.g. normal([85, 265], 512).")
+            raise ShapeError(f"seed {seed!r} is not allowed: give whole numbers from 0 to 4294967295, e.g. normal([85, 265], 512).")
     rows = [np.random.RandomState(int(seed)).randn(1, dim) for seed in seeds]
     return torch.from_numpy(np.concatenate(rows or [np.empty((0, dim))])).float()
 
@@ -43,7 +43,7 @@ def broadcast(w: W, num_layers: int) -> Ws:
     return w.unsqueeze(1).expand(-1, num_layers, -1)
 
 
-def lerp(a: Either, b: Either, t: Amount) -> Way:
+def lerp(a: End, b: End, t: Amount) -> Line:
     """The straight line from a (t = 0) to b (t = 1); t outside 0 ... 1 extrapolates. The line to use in W.
 
     A row of t gives one latent per t: a and b are then one latent each, or as many as t, taken in pairs.
@@ -52,7 +52,7 @@ def lerp(a: Either, b: Either, t: Amount) -> Way:
     return a + t * (b - a)
 
 
-def slerp(a: Either, b: Either, t: Amount) -> Way:
+def slerp(a: End, b: End, t: Amount) -> Line:
     """The arc from a to b at constant speed (Shoemake 1985); lengths change evenly. The path to use in Z.
 
     Normal vectors of many numbers lie near a sphere; the straight line cuts through its empty inside.
@@ -62,25 +62,25 @@ def slerp(a: Either, b: Either, t: Amount) -> Way:
     length_a, length_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
     unit_a, unit_b = a / length_a.clamp_min(1e-12), b / length_b.clamp_min(1e-12)
     # The angle from both diagonals: acos of a dot product loses half the digits near 0 and 180 degrees, and its gradient is infinite there.
-    across, along = (unit_a - unit_b).norm(dim=-1, keepdim=True), (unit_a + unit_b).norm(dim=-1, keepdim=True)
-    straight = (across * along < 2e-4) | (length_a < 1e-12) | (length_b < 1e-12)  # across * along = 2 sin(angle)
-    across, along = across.masked_fill(straight, 1), along.masked_fill(straight, 1)  # harmless where the arc is not taken
-    angle = 2 * torch.atan2(across, along)
+    minus, plus = (unit_a - unit_b).norm(dim=-1, keepdim=True), (unit_a + unit_b).norm(dim=-1, keepdim=True)
+    straight = (minus * plus < 2e-4) | (length_a < 1e-12) | (length_b < 1e-12)  # minus * plus = 2 sin(angle)
+    minus, plus = minus.masked_fill(straight, 1), plus.masked_fill(straight, 1)  # harmless where the arc is not taken
+    angle = 2 * torch.atan2(minus, plus)
     arc = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / torch.sin(angle)
     arc = arc * (length_a + t * (length_b - length_a))
     return torch.where(straight, a + t * (b - a), arc)
 
 
 def mean(latents: Latent, weights: Float[Tensor, " batch"] | None = None) -> Float[Tensor, "1 *rest"]:
-    """The blend of several faces, as a batch of one: [batch, ...] -> [1, ...]. Weights are made to sum to one."""
+    """The blend of several faces, as a batch of one: [batch, ...] -> [1, ...]. Weights are divided by their sum."""
     if len(latents) == 0:
         raise ShapeError("mean needs at least one latent; it was given none.")
     if weights is None:
         return latents.mean(dim=0, keepdim=True)
     if len(weights) != len(latents) or float(weights.sum()) == 0:
         raise ShapeError(f"mean needs one weight per latent, not summing to zero: {len(latents)} latents, weights {weights.tolist()}.")
-    share = (weights / weights.sum()).to(latents).view(-1, *[1] * (latents.ndim - 1))
-    return (share * latents).sum(dim=0, keepdim=True)
+    fractions = (weights / weights.sum()).to(latents).view(-1, *[1] * (latents.ndim - 1))
+    return (fractions * latents).sum(dim=0, keepdim=True)
 
 
 def truncate(ws: Latent, *, toward: Float[Tensor, " w"], psi: float) -> Latent:
@@ -97,7 +97,7 @@ def layer_range(layers: Layers, num_layers: int) -> tuple[int, ...]:
     """Layer numbers from a name (coarse, middle, fine, all), one number or several.
 
     Of the 16 layers of the face generator, 0-4 are coarse (pose, shape, hair), 5-8 middle (features),
-    9-15 fine (colours); other generators are cut in the same proportion (Karras et al. 2019, figure 3).
+    9-15 fine (colors); other generators are cut in the same proportion (Karras et al. 2019, figure 3).
     """
     cuts = {"coarse": (0, 5), "middle": (5, 9), "fine": (9, 16), "all": (0, 16)}
     if isinstance(layers, str):
@@ -111,10 +111,10 @@ def layer_range(layers: Layers, num_layers: int) -> tuple[int, ...]:
     return tuple(int(layer) for layer in chosen)
 
 
-def mix(base: EitherWs, style: EitherWs, layers: Layers) -> Float[Tensor, "_ layer w"]:
-    """Style mixing: `base`, with the named layers taken from `style` (Karras et al. 2019, section 3.1).
+def mix(base: EndWs, style: EndWs, layers: Layers) -> Float[Tensor, "_ layer w"]:
+    """Style mixing: `base` with the named layers of `style` (Karras et al. 2019, section 3.1).
 
-    Either of the two may be a single face for the whole batch of the other.
+    One of the two may be a single face, which is then mixed with every face of the other.
     """
     if base.ndim != 3 or base.shape[1:] != style.shape[1:] or len({1, len(base), len(style)}) > 2:
         raise ShapeError(
@@ -130,14 +130,14 @@ def walk(stops: Float[Tensor, "stop *rest"], frames: int, *, loop: bool = False)
     """A smooth journey through every stop: [stop, ...] -> [frames, ...] (Catmull and Rom 1974).
 
     Speed and direction change smoothly at the stops. With `loop`, the last frame leads back to the first, so that
-    the film can repeat for ever. For a seeded journey: `walk(generator.mapping(normal(range(5), z_dim)), 60, loop=True)`.
+    a film can repeat without a jump. For a seeded journey: `walk(generator.mapping(normal(range(5), z_dim)), 60, loop=True)`.
     """
     count = len(stops)
     if count < 2 or frames < 2:
         raise ShapeError(f"a walk needs at least two stops and two frames; it was given {count} stops and {frames} frames.")
-    where = torch.linspace(0, count if loop else count - 1, frames + 1 if loop else frames, dtype=torch.float64)[:frames]
-    leg = where.floor().long().clamp_max(count - 1 if loop else count - 2)
-    t = (where - leg).to(stops).view(-1, *[1] * (stops.ndim - 1))
+    at = torch.linspace(0, count if loop else count - 1, frames + 1 if loop else frames, dtype=torch.float64)[:frames]
+    leg = at.floor().long().clamp_max(count - 1 if loop else count - 2)
+    t = (at - leg).to(stops).view(-1, *[1] * (stops.ndim - 1))
 
     def stop(offset: int) -> Tensor:
         if loop:
@@ -150,16 +150,13 @@ def walk(stops: Float[Tensor, "stop *rest"], frames: int, *, loop: bool = False)
 
 
 def w_of(generator: Generator, seeds: SupportsIndex | Iterable[SupportsIndex], psi: float) -> W:
-    """The w of each seed, truncated: [seed, w]."""
-    return _truncated(generator, normal(seeds, generator.z_dim), psi)
-
-
-def _truncated(generator: Generator, z: Z, psi: float) -> W:
-    return truncate(generator.mapping(z.to(generator.w_mean.device)), toward=generator.w_mean, psi=psi)
+    """The truncated w of every seed: [seed, w], on the generator's device."""
+    z = normal(seeds, generator.z_dim).to(generator.w_mean.device)
+    return truncate(generator.mapping(z), toward=generator.w_mean, psi=psi)
 
 
 def _column(t: float | Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """t, shaped to scale latents: one number for all, or one per step of the way from one a to one b."""
+    """t, shaped so that it scales latents: one number for all, or one for every step from a to b."""
     t = torch.as_tensor(t, dtype=a.dtype, device=a.device)
     if a.shape[1:] != b.shape[1:] or len({1, len(a), len(b), *t.shape}) > 2:
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""A number measured on a sample, and how far to trust it. Taught in notebook 03."""
+"""Numbers measured on samples, with their uncertainty. Taught in notebook 03."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dvlatent.errors import ShapeError
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number measured on a sample, and how far to trust it."""
+    """A number measured on a sample, and the interval in which it would move with other samples."""
 
     value: float
     low: float  # lower end of the bootstrap interval
     high: float  # its upper end
-    samples: int  # how many values it rests on
+    samples: int  # how many values were measured
 
     def __str__(self) -> str:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
@@ -26,15 +26,16 @@ class Estimate:
 def bootstrap(
     values: np.ndarray, statistic: Callable[[np.ndarray], float] = np.mean, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
-    """A statistic of samples and its percentile interval (Efron 1979): the sample is drawn again from itself, many times.
+    """A statistic and its percentile interval (Efron 1979): the sample is drawn again from itself, many times.
 
-    Rows of `values` are the samples; keep what belongs to one sample in one row. The interval says how much the value would move
-    with other samples of the same kind and number, nothing about a bias that all of them share.
+    Rows of `values` are samples; keep all that belongs to one sample in one row. The interval says how much the value moves
+    with other samples of the same kind and number. It says nothing about a bias that all samples share.
+    Raises ShapeError for fewer than two samples.
     """
     values = np.asarray(values)
     if len(values) < 2 or not 0 < level < 1:
         raise ShapeError(f"a bootstrap needs two samples at least and a level between 0 and 1; given {len(values)} and {level}.")
     rng = np.random.RandomState(seed)
-    again = [float(statistic(values[rng.randint(len(values), size=len(values))])) for _ in range(resamples)]
-    low, high = np.percentile(again, [50 - 50 * level, 50 + 50 * level])
+    resampled = [float(statistic(values[rng.randint(len(values), size=len(values))])) for _ in range(resamples)]
+    low, high = np.percentile(resampled, [50 - 50 * level, 50 + 50 * level])
     return Estimate(float(statistic(values)), float(low), float(high), len(values))

@@ -1,6 +1,6 @@
-"""The shapes and protocols of the house: read this first.
+"""The shapes and protocols that every other file uses: read this first.
 
-An image is a float tensor in [-1, 1]; a latent is a row of numbers that names one.
+An image is a float tensor in [-1, 1]; a latent is a row of numbers that a generator turns into an image.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 Image = Float[Tensor, "batch channel height width"]  # values in [-1, 1]
-Z = Float[Tensor, "batch z"]  # what the dice give: standard normal
+Z = Float[Tensor, "batch z"]  # a random vector: standard normal numbers
 W = Float[Tensor, "batch w"]  # what the mapping network makes of it
 Ws = Float[Tensor, "batch layer w"]  # one w for every layer of the synthesis network
-Render = Callable[[Ws], Image]  # draws ws
-Identity = Callable[[Image], Float[Tensor, "batch number"]]  # describes people
-BATCH = 8  # faces of one step: on a CPU they are drawn one by one all the same, and scored together
+Render = Callable[[Ws], Image]  # draws ws: `generator.synthesis`, a faster preview, or a function of your own
+Identity = Callable[[Image], Float[Tensor, "batch number"]]  # describes who is in the picture: near for one person, far for two
+BATCH = 8  # faces that a long run draws and scores in one step
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """Anything that turns dice into pictures: z -> w -> image.
+    """Anything that turns random vectors into pictures: z -> w -> image.
 
-    Any class with these members works in every method, one written in a notebook included.
+    Every class with these members works in every method, also a class written in a notebook.
     """
 
     z_dim: int  # numbers in a z
@@ -35,29 +35,29 @@ class Generator(Protocol):
     w_mean: Tensor  # [w], the average w: the point to truncate toward
 
     def mapping(self, z: Z) -> W:
-        """Dice to coordinates: [batch, z_dim] -> [batch, w_dim]."""
+        """Random vectors to coordinates: [batch, z_dim] -> [batch, w_dim]."""
         ...
 
     def synthesis(self, ws: Ws) -> Image:
-        """Coordinates to picture: [batch, num_layers, w_dim] -> [batch, 3, resolution, resolution]."""
+        """Coordinates to pictures: [batch, num_layers, w_dim] -> [batch, 3, resolution, resolution]."""
         ...
 
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Anything that reads pictures: an image gives one row of scores, one column a name."""
+    """Anything that scores pictures: one row for each image, one column for each name."""
 
-    names: tuple[str, ...]  # what the columns are, e.g. ("age", "male")
+    names: tuple[str, ...]  # of the columns, e.g. ("age", "male")
 
     def __call__(self, image: Image) -> Float[Tensor, "batch name"]:
-        """Scores of every image, in the order of `names`."""
+        """Scores in the order of `names`: [batch, 3, height, width] -> [batch, name]."""
         ...
 
 
 def fingerprint(generator: Generator) -> str:
     """Twelve letters that name a generator's W: the hash of its sizes and its mean w.
 
-    Latents and directions carry it, so that one found on another generator is refused.
+    Latents and directions carry it, so that a direction found on one generator is refused on another.
     """
     sizes = tuple(int(size) for size in (generator.z_dim, generator.w_dim, generator.num_layers, generator.resolution))
     mean = generator.w_mean.detach().cpu().float().numpy()
@@ -65,8 +65,11 @@ def fingerprint(generator: Generator) -> str:
 
 
 def renderer(generator: Generator, render: Render | None) -> tuple[Render, str]:
-    """What draws the pictures, and its kind."""
-    headless = getattr(generator, "preview_head", "its own way") is None  # the face generator without the head that draws its previews
-    preview = None if headless else getattr(generator, "preview", None)
+    """The function that draws pictures, and its kind: "full" resolution, "preview", or "own" for one that you give.
+
+    Without `render`, it is the generator's preview if there is one, else its synthesis.
+    """
+    has_preview = hasattr(generator, "preview") and getattr(generator, "preview_head", True) is not None
+    preview = generator.preview if has_preview else None
     render = render or preview or generator.synthesis
     return render, "full" if render == generator.synthesis else "preview" if render == preview else "own"

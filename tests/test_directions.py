@@ -34,7 +34,7 @@ def faces(seed, batch=3):
     return draw(seed, batch, LAYERS, DIM)
 
 
-def along(ws, direction):
+def coordinate(ws, direction):
     """The coordinate, by hand: one face, one layer, one number at a time."""
     layers = range(LAYERS) if direction.layers is None else direction.layers
     vector = direction.vector.tolist()
@@ -43,14 +43,14 @@ def along(ws, direction):
 
 
 @given(seeds, steps, chosen, scales, steps)
-def test_place_lands_where_it_says(seed, at, layers, step, boundary):
+def test_move_to_lands_at_the_coordinate(seed, at, layers, step, boundary):
     ws, smile = faces(seed), make(seed, layers=layers, step=step, boundary=boundary)
-    placed = smile.move_to(ws, at=at)
-    assert_close(smile.coordinate(placed), torch.full((3,), at, dtype=torch.float64))
-    assert_close(smile.coordinate(placed), along(placed, smile))
+    moved = smile.move_to(ws, at=at)
+    assert_close(smile.coordinate(moved), torch.full((3,), at, dtype=torch.float64))
+    assert_close(smile.coordinate(moved), coordinate(moved, smile))
     sideways = torch.eye(DIM, dtype=torch.float64) - torch.outer(smile.vector, smile.vector)
-    assert_close(placed @ sideways, ws @ sideways)  # the rest of the face is kept
-    assert_close(smile.move_to(placed, at=at), placed)
+    assert_close(moved @ sideways, ws @ sideways)  # the rest of the face is kept
+    assert_close(smile.move_to(moved, at=at), moved)
 
 
 @given(seeds, steps, steps, chosen, scales)
@@ -75,7 +75,7 @@ def test_every_face_may_have_its_own_amount():
     ws, smile, amounts = faces(0), make(0), torch.tensor([-1.0, 0.0, 2.5])
     assert_close(smile.move(ws, amounts), torch.cat([smile.move(ws[i : i + 1], float(amounts[i])) for i in range(3)]))
     assert_close(smile.coordinate(smile.move_to(ws, at=amounts)), amounts.double())
-    strip = smile.move_to(ws[:1], at=amounts)  # one face, several places: a filmstrip
+    strip = smile.move_to(ws[:1], at=amounts)  # one face, several coordinates: a filmstrip
     assert_close(smile.coordinate(strip), amounts.double())
     assert_close(strip, torch.cat([smile.move_to(ws[:1], at=float(at)) for at in amounts]))
 
@@ -173,7 +173,7 @@ def test_ws_keep_their_type(dtype):
         {"layers": (0, -1)},
     ],
 )
-def test_refuses_what_is_no_direction(fields):
+def test_refuses_what_is_not_a_direction(fields):
     with pytest.raises(ShapeError, match="direction 'smile'"):
         Direction(**{"name": "smile", "vector": torch.eye(4)[0], **fields})
 

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from dvlatent.errors import ShapeError
+from dvlatent.errors import DvlatentError, ShapeError
 from dvlatent.latents import broadcast, layer_range, lerp, mean, mix, normal, slerp, truncate, walk
 
 pytestmark = pytest.mark.shapes
 seeds = st.integers(0, 999)
-shares = st.floats(0, 1)
+any_seed = st.integers(0, 2**32 - 1)
+fractions = st.floats(0, 1)
 
 
 def draw(seed, *shape, dtype=torch.float64):
@@ -29,6 +30,50 @@ def angles(path):
     """Degrees between neighbours, in float64 numpy."""
     unit = path.numpy() / np.linalg.norm(path.numpy(), axis=-1, keepdims=True)
     return np.degrees(np.arccos(np.clip((unit[1:] * unit[:-1]).sum(-1), -1, 1)))
+
+
+# ---- normal: a seed is an address, the same number gives the same row everywhere
+
+
+@given(st.lists(any_seed, max_size=4), st.integers(1, 9))
+def test_every_row_is_numpys_own(seeds, dim):
+    rows = normal(seeds, dim)
+    assert rows.shape == (len(seeds), dim)
+    for seed, row in zip(seeds, rows, strict=True):
+        assert np.array_equal(row.numpy(), np.random.RandomState(seed).randn(1, dim)[0].astype(np.float32))
+
+
+def test_the_best_known_seed_of_all():
+    assert normal(0, 3)[0].tolist() == pytest.approx([1.76405235, 0.40015721, 0.97873798])
+
+
+@given(st.lists(any_seed, min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_a_row_depends_on_its_seed_alone(seeds, random):
+    shuffled = random.sample(seeds, len(seeds))
+    company = normal(shuffled, 5)
+    assert all(torch.equal(company[shuffled.index(seed)], normal(seed, 5)[0]) for seed in seeds)
+
+
+def test_anything_that_lists_whole_numbers_will_do():
+    for same in ([3, 4], (3, 4), range(3, 5), np.array([3, 4]), (seed for seed in [3, 4])):
+        assert torch.equal(normal(same, 6), normal([3, 4], 6))
+    assert torch.equal(normal(np.uint32(3), 6), normal([3], 6))
+
+
+def test_float32_on_the_cpu_and_no_other_random_state_changes():
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    z = normal([85, 265], 512)
+    assert (z.dtype, z.device.type, z.shape) == (torch.float32, "cpu", (2, 512))
+    assert np.array_equal(before[0], np.random.get_state()[1]) and torch.equal(before[1], torch.get_rng_state())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, [2.0], "85", True, [False], None, [None], torch.tensor([1.0])])
+def test_refuses_what_is_not_a_seed(seed):
+    with pytest.raises(ShapeError, match="whole numbers from 0 to 4294967295") as caught:
+        normal(seed, 4)
+    assert isinstance(caught.value, DvlatentError)
 
 
 # ---- broadcast
@@ -63,14 +108,14 @@ def test_lerp_is_the_straight_line(seed, t):
 def test_a_row_of_t_gives_a_strip_of_one_or_a_pair_each():
     a, b = pair(1, 3, 4, 6)
     row = torch.tensor([0.0, 0.25, 1.0])
-    for way in (lerp, slerp):
-        assert_close(way(a[:1], b[:1], row), torch.cat([way(a[:1], b[:1], float(t)) for t in row]))
-        assert_close(way(a, b, row), torch.cat([way(a[i : i + 1], b[i : i + 1], float(row[i])) for i in range(3)]))
-        assert_close(way(a[:1], b, 0.5), way(a[:1].expand_as(b), b, 0.5))
-        assert_close(way(a, b, torch.tensor(0.5)), way(a, b, 0.5))
+    for line in (lerp, slerp):
+        assert_close(line(a[:1], b[:1], row), torch.cat([line(a[:1], b[:1], float(t)) for t in row]))
+        assert_close(line(a, b, row), torch.cat([line(a[i : i + 1], b[i : i + 1], float(row[i])) for i in range(3)]))
+        assert_close(line(a[:1], b, 0.5), line(a[:1].expand_as(b), b, 0.5))
+        assert_close(line(a, b, torch.tensor(0.5)), line(a, b, 0.5))
 
 
-@pytest.mark.parametrize("way", [lerp, slerp])
+@pytest.mark.parametrize("line", [lerp, slerp])
 @pytest.mark.parametrize(
     ("a", "b", "t"),
     [
@@ -81,9 +126,9 @@ def test_a_row_of_t_gives_a_strip_of_one_or_a_pair_each():
         ((2, 4), (2, 4), [0.0, 0.5, 1.0]),
     ],
 )
-def test_a_way_between_two_kinds_is_refused(way, a, b, t):
+def test_a_line_between_two_kinds_is_refused(line, a, b, t):
     with pytest.raises(ShapeError, match="two latents of one kind"):
-        way(torch.zeros(a), torch.zeros(b), torch.tensor(t))
+        line(torch.zeros(a), torch.zeros(b), torch.tensor(t))
 
 
 # ---- slerp
@@ -100,7 +145,7 @@ def slow_slerp(a, b, t):
     return torch.from_numpy(np.stack(rows))
 
 
-@given(seeds, shares)
+@given(seeds, fractions)
 def test_slerp_is_shoemakes_arc(seed, t):
     a, b = pair(seed, 4, 16)
     assert_close(slerp(a, b, t), slow_slerp(a, b, t))
@@ -153,7 +198,7 @@ def test_slerp_has_a_finite_gradient_everywhere(kind, dtype):
     assert_close(b.grad, torch.full_like(b, 0.3), atol=0.5, rtol=0)
 
 
-def test_slerp_gradient_is_the_slope():
+def test_slerp_gradient_agrees_with_finite_differences():
     a, b = (x.requires_grad_() for x in pair(0, 2, 5))
     assert torch.autograd.gradcheck(lambda a, b: slerp(a, b, 0.3), (a, b))
 
@@ -184,7 +229,7 @@ def test_mean_is_the_sum_over_the_number(seed, batch):
     assert_close(mean(ws), mean(ws, torch.full((batch,), 7.0)))
 
 
-@given(seeds, shares)
+@given(seeds, fractions)
 def test_the_mean_of_two_lies_on_their_line(seed, t):
     a, b = pair(seed, 1, 8)
     assert_close(mean(torch.cat([a, b]), torch.tensor([1 - t, t], dtype=torch.float64)), lerp(a, b, t))
