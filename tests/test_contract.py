@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from contract import LAWS, broken
 
-from dvlatent.contract import LAWS, check_generator, laws
-from dvlatent.latents import normal
 from dvlatent.toy.faces import ToyFaces
 
 
 class Student:
-    """What a student writes in ten lines: a soft disc whose place and colour are the w."""
+    """What a student writes in ten lines: a soft disc whose place and color are the w."""
 
     z_dim, w_dim, num_layers, resolution = 5, 5, 2, 32
     w_mean = torch.zeros(5)
@@ -21,9 +20,9 @@ class Student:
 
     def synthesis(self, ws):
         y, x = torch.meshgrid(*[torch.linspace(-1, 1, 32)] * 2, indexing="ij")
-        place, colour = ws[:, 0, :2, None, None], torch.tanh(ws[:, 1, 2:5])
-        disc = torch.sigmoid(8 * (0.6 - ((x - place[:, 0]) ** 2 + (y - place[:, 1]) ** 2)))
-        return disc[:, None] * colour[:, :, None, None] - 0.4 * (1 - disc[:, None])
+        center, color = ws[:, 0, :2, None, None], torch.tanh(ws[:, 1, 2:5])
+        disc = torch.sigmoid(8 * (0.6 - ((x - center[:, 0]) ** 2 + (y - center[:, 1]) ** 2)))
+        return disc[:, None] * color[:, :, None, None] - 0.4 * (1 - disc[:, None])
 
 
 class NoMean(Student):
@@ -54,7 +53,7 @@ class Doubled(Student):
 
 class Undefined(Student):
     def mapping(self, z):
-        return z / z.norm(dim=1, keepdim=True)  # 0 / 0 in the middle
+        return z / z.norm(dim=1, keepdim=True)  # 0 / 0 at the center
 
 
 class Bytes(Student):
@@ -125,7 +124,7 @@ class Elsewhere(Student):
 
 class Rude(Student):
     def synthesis(self, ws):
-        raise KeyError("no such colour")
+        raise KeyError("no such color")
 
 
 BROKEN = {
@@ -153,49 +152,23 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("law", laws(ToyFaces(resolution=64)), ids=lambda law: law.name)
-def test_the_toy_keeps_every_law(law):
-    assert law.broken() == ""
-
-
-def test_a_ten_line_class_passes():
-    report = check_generator(Student())
-    assert report and not report.broken and not report.untried, report
-    assert list(report.held) == list(LAWS)
+def test_the_toy_and_a_ten_line_class_keep_every_law():
+    assert broken(ToyFaces(resolution=64)) == {}
+    assert broken(Student()) == {}
 
 
 @pytest.mark.parametrize(("kind", "law"), BROKEN.items(), ids=lambda item: getattr(item, "__name__", item))
 def test_each_fault_breaks_its_own_law_only(kind, law):
-    report = check_generator(kind())
-    assert list(report.broken) == [law], report
-    assert not report
-    assert report.broken[law].endswith("."), "a whole sentence"
+    assert list(broken(kind())) == [law]
 
 
 def test_every_law_can_fail():
     assert set(BROKEN.values()) == set(LAWS)
 
 
-def test_the_table_marks_each_law_and_ends_with_advice():
-    lines = repr(check_generator(OneSize())).splitlines()
-    assert lines[0] == "The generator contract · OneSize"
-    assert lines[1].startswith("✓ members")
-    assert lines[2].startswith("✗ shapes") and "[1, 3, 64, 64] is needed" in lines[2] and "[1, 3, 32, 32]" in lines[2]
-    assert lines[3] == "· finite             not tried, needs 'shapes' first"
-    assert lines[-1] == "1 of 12 laws broken: repair the first one, then run again."
-    assert repr(check_generator(Student())).endswith("All laws hold.")
-
-
-def test_trying_leaves_the_global_dice_alone():
+def test_trying_leaves_the_global_random_numbers_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    check_generator(Student())
+    broken(Student())
     assert torch.equal(torch.rand(2), expected)
-
-
-def test_messages_say_what_to_do():
-    assert "image * 2 - 1" in check_generator(ZeroToOne()).broken["range"]
-    assert "[1]" in check_generator(HalfDeaf()).broken["gradient"]
-    assert "KeyError" in check_generator(Rude()).broken["shapes"]
-    assert normal([0], 5).shape == (1, 5)
