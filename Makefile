@@ -26,7 +26,7 @@ lab: $(READY) assets  ## open JupyterLab on the first notebook
 test: $(READY) assets  ## everything from nothing: unit, contract and structure tests, then every notebook cell by cell
 	@$(MAKE) --no-print-directory browser SUDO= || echo "Going on without a browser: the tests of the sliders will be skipped."
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal tests
-	$(PY) -m pytest --nbval --nbval-current-env notebooks
+	$(PY) -m pytest --nbval --nbval-current-env -n auto --dist loadfile notebooks
 
 check: $(READY)  ## style, floors, file sizes, documents (types are checked by the tests as they run)
 	$(PY) -m ruff check

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import contextlib
+import fnmatch
 import json
 import os
 import re
@@ -294,6 +295,14 @@ def test_pages_name_real_targets_of_make():
         lines = [re.sub(r" \w+=\S+", "", line).split() for lines in commands_on(page) for line in lines]
         named = {words[1] for words in lines if words[:1] == ["make"] and len(words) > 1}
         assert named <= targets, f"{page} names targets that make does not have: {named - targets}"
+
+
+def test_an_installed_package_has_all_its_files():
+    patterns = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["package-data"]["dvlatent"]
+    ours = [name.removeprefix("dvlatent/") for name in FILES if name.startswith("dvlatent/") and not name.endswith(".py")]
+    left = [name for name in ours if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    assert ours and not left, f"add to package-data in pyproject.toml: {left}"
+    assert all((ROOT / name).with_name("__init__.py").exists() for name in FILES if name.startswith("dvlatent/") and name.endswith(".py"))
 
 
 def test_licences_are_there_and_go_with_the_package():
