@@ -49,7 +49,7 @@ def run(capsys, *arguments):
 
 
 def test_survey_writes_a_population(capsys):
-    some = ("--faces", 12, "--first-seed", 5, "--psi", 0.8, "--predictors", "attributes", "--out", "some.safetensors")
+    some = ("--faces", 12, "--first-seed", 5, "--psi", 0.8, "--predictors", "attributes", "--out", "./some.safetensors")
     code, out, _ = run(capsys, "survey", *some)
     found = survey.load("some.safetensors")
     assert code == 0 and "12 faces at psi 0.8" in out and "median" in out
@@ -134,6 +134,8 @@ def test_find_writes_a_direction_close_to_the_truth(capsys):
     cured = ("--balance", "glasses", "--layers", "0-1", "--name", "years", "--out", "cure.safetensors")
     run(capsys, "find", "--attribute", "age", *ends, *cured)
     raw, cure = load_direction("raw.safetensors"), load_direction("cure.safetensors")
+    command = "dvlatent find --attribute age --low -3 -0.5 --high 0.5 3 --population toy.safetensors --out raw.safetensors"
+    assert raw.found_by["command"] == command
     assert raw.name == "age" and cure.name == "years" and cure.layers == (0, 1)
     assert cure.found_by["balance"] == "glasses" and cure.generator == truth["age"].generator
     assert cure.vector @ truth["age"].vector > raw.vector @ truth["age"].vector > 0.7

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from pathlib import Path
 
 from dvlatent.errors import CheckpointError
@@ -32,6 +34,11 @@ def shipped(*endings: str) -> list[str]:
     from dvlatent.zoo import available
 
     return [name for name in available() if name.endswith(endings)]
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command as it was typed, for the description of the file that it makes; of paths only the last name."""
+    return shlex.join(["dvlatent", *(re.sub(r"[^\s=:]*/", "", word) for word in arguments.argv)])
 
 
 def check_out(out: Path, suffix: str = ".safetensors") -> None:

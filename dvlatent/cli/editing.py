@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvlatent.cli.arguments import check_out, file_and_number, numbers, shipped
+from dvlatent.cli.arguments import check_out, command_of, file_and_number, numbers, shipped
 from dvlatent.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _survey(arguments: argparse.Namespace) -> int:
             raise ShapeError(f"'{name}' gives no scores: give --predictors that do, such as attributes,landmarks.")
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.faces)
     render = generator.synthesis if arguments.full else None
-    about = {"command": _command(arguments), "scored_by": arguments.predictors, "licence": "research and teaching only, as the generator"}
+    about = {"command": command_of(arguments), "scored_by": arguments.predictors, "licence": "research and teaching only, as the generator"}
     steps = []
     with tqdm(total=len(seeds), unit="face") as bar:
         for step in resumable(arguments.out, generator, predictors, seeds, arguments.psi, render=render, **about):
@@ -65,14 +65,6 @@ def _survey(arguments: argparse.Namespace) -> int:
             bar.update(len(step.seeds))
     print(_summary(collect(steps), arguments.out))
     return 0
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    """The command that makes the same file again."""
-    first = f" --first-seed {arguments.first_seed}" if arguments.first_seed else ""
-    full = " --full" if arguments.full else ""
-    line = f"dvlatent survey --faces {arguments.faces}{first} --psi {arguments.psi:g}{full} --predictors {arguments.predictors}"
-    return f"{line} --out {arguments.out.name}"
 
 
 def _summary(population: Population, out: Path) -> str:
@@ -119,7 +111,8 @@ def _find(arguments: argparse.Namespace) -> int:
     if arguments.without:
         others = [find(generator, population, name, "logistic") for name in arguments.without]  # what each is read from
         direction = measured_on(direction.without(*others), generator, population)
-    direction = replace(direction, name=arguments.name or direction.name)
+    found_by = direction.found_by | {"command": command_of(arguments)}
+    direction = replace(direction, name=arguments.name or direction.name, found_by=found_by)
     save_direction(direction, arguments.out)
     print(f"{arguments.out}: {direction.name}, one step is {direction.step:.3g} in W")
     print("\n".join(f"  {what}: {value}" for what, value in direction.found_by.items()))
@@ -156,7 +149,7 @@ def _edit(arguments: argparse.Namespace) -> int:
 
     from dvlatent import images
     from dvlatent.faces.align import paste_back
-    from dvlatent.inversion.inversion import Inversion
+    from dvlatent.inversion.invert import Inversion
     from dvlatent.latents import broadcast, w_of
     from dvlatent.zoo import load
 

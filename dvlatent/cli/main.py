@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from dvlatent.cli import distill, editing, filters, inversion
+from dvlatent.cli import editing, filters, inversion
 from dvlatent.cli.arguments import numbers
 from dvlatent.errors import DvlatentError
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 1 refused (one sentence on stderr), 130 or 143 stopped."""
     argv = sys.argv[1:] if argv is None else list(argv)
     made = parser(argv)
-    arguments = made.parse_args(argv)
+    arguments = made.parse_args(argv, argparse.Namespace(argv=argv))
     if "run" not in arguments:
         made.print_help()
         return 0
@@ -66,7 +66,6 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     editing.add(commands, argv)
     inversion.add(commands)
     filters.add(commands, argv)
-    distill.add(commands)
     return made
 
 
