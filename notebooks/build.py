@@ -83,7 +83,7 @@ def read(source: Path) -> NotebookNode:
 def run(notebook: NotebookNode, line: Line | None = None, folder: Path = HERE, timeout: int = 600) -> Run:
     """Run every cell in a fresh kernel of this Python, from `folder`, and stop at the first that fails."""
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
-    quiet = {"record_timing": False, "store_widget_state": False, "extra_arguments": ["--log-level=ERROR"]}
+    quiet = {"record_timing": False, "store_widget_state": False, "coalesce_streams": True, "extra_arguments": ["--log-level=ERROR"]}
     client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, **quiet)
     client.reset_execution_trackers()
     failure, code = "", [at for at, cell in enumerate(notebook.cells) if cell.cell_type == "code"]

@@ -14,7 +14,7 @@
 # **Question:** a phone turns you into your grandmother in a tenth of a second. How could that work, and could you build it yourself?
 #
 # **You will:**
-# - draw a face of somebody who does not exist, from 512 dice,
+# - draw a face of somebody who does not exist, from 512 random numbers,
 # - turn that person into another with a slider,
 # - see the whole road from here to a filter of your own.
 #
@@ -42,7 +42,7 @@ from dvlatent.lessons import plot
 from dvlatent.lessons.teach import check
 
 faces = dvlatent.load("faces")  # a network that has learned to draw faces
-z = dvlatent.normal(28, faces.z_dim)  # 512 dice, thrown with seed 28
+z = dvlatent.normal(28, faces.z_dim)  # a random vector: 512 numbers, fixed by seed 28
 w = dvlatent.truncate(faces.mapping(z), toward=faces.w_mean, psi=0.7)  # tidied up: lesson 03 explains both
 picture = faces.synthesis(dvlatent.broadcast(w, faces.num_layers))
 close = picture[:, :, 350:890, 250:790]  # the same picture, nearer
@@ -65,7 +65,7 @@ print(f"{z.numel()} numbers in, {picture.numel():,} out: {height} by {width} pix
 #
 # - A **generator** is a network that turns numbers into a picture.
 # - A **latent** is the row of numbers that names one picture; here 512 of them.
-# - A **seed** starts the dice. The same seed gives the same dice, the same latent and the same face, on every machine.
+# - A **seed** fixes the random numbers. The same seed gives the same random vector, the same latent and the same face, on every machine.
 #
 # ## A filter is more than a mask
 #
@@ -109,7 +109,7 @@ plot.show(fig, alt="Five faces in a row: the first turns into the last step by s
 # Now with your own hand. Drag the slider, or use the arrow keys. (On a page without Python behind it, the row of pictures above stands in for it.)
 
 # %% tags=["nbval-ignore-output"]
-from dvlatent.lessons import morph
+from dvlatent.lessons.morph import morph
 
 morph(faces, a, b)
 
@@ -122,15 +122,7 @@ morph(faces, a, b)
 # The lessons in colour are here; the pale ones are still to come.
 
 # %%
-from dvlatent.lessons.course_map import course_map
-
-alt = (
-    "The twelve lessons in three rows. Dice become faces: 00 start here, 01 a game of two, 02 a map of digits, "
-    "03 sampling faces. Faces become coordinates: 04 between faces, 05 directions, 06 your own photo, "
-    "07 distillation. Coordinates become a filter: 08 the filter, 09 say it in words, 10 the family, 11 limits. "
-    "00, 03 and 04 are here, the others are to come."
-)
-plot.show(course_map(), alt=alt)
+plot.show_map(current="00")
 
 # %% [markdown]
 # In one breath: a generator learns to draw faces **(01, 03)**; its numbers turn out to be an ordered map **(02, 04)**; thousands of drawn faces, sorted by
@@ -142,9 +134,9 @@ plot.show(course_map(), alt=alt)
 # - **Nothing leaves your machine.** The networks lie on your disk; after the first installation no cell needs a network. A photo that you use in a later
 #   lesson stays where you run the notebook: on Colab that is Google's computer.
 # - **Nobody outside the company knows how the real app works.** We build a way that is plausible, public, and yours to take apart.
-# - **Research and teaching only.** The weights of this generator come from networks that were released for that; see `MODELS.md`.
+# - **Research and teaching only.** The weights of this generator come from networks that were released for that; see `docs/MODELS.md`.
 # - **The faces are not fair.** The generator learned from photos that people put on the web. What was common there it draws well and often, what was rare badly and
-#   seldom. Our cast was chosen to be varied; the dice alone are less so.
+#   seldom. Our cast was chosen to be varied; random faces are less so.
 # - **Perceived, always.** When a lesson says "age" or "gender", it means what one network guesses from a picture. It is not who somebody is.
 # - **Ask first.** A filter on somebody's face is about that person. Ask before you edit a photo of others, and say so when you show it.
 #
@@ -232,5 +224,5 @@ check("exercise 3", everyone, dvlatent.mean(cast), hint=hint)
 #
 # ## What next
 #
-# [03 · Sampling faces](03_stylegan_sampling.ipynb) opens the generator. [04 · What lies between two faces?](04_averaging_and_interpolation.ipynb) measures what the
-# slider did.
+# [01 · Can two networks teach each other to draw?](01_gan_basics.ipynb) shows how a network learns to draw. If you cannot wait to open this one:
+# [03 · What is in a style?](03_stylegan_sampling.ipynb)

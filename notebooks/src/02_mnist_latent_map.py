@@ -38,14 +38,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 
 import dvlatent
 from dvlatent import images
 from dvlatent.autoencoder.model import Autoencoder, AutoencoderConfig
 from dvlatent.autoencoder.train import AutoencoderTrainConfig, encode_all, train_autoencoder
 from dvlatent.lessons import plot
-from dvlatent.lessons.latent_map import COLOURS, latent_map, still
+from dvlatent.lessons.latent_map import COLORS, latent_map, still
 from dvlatent.lessons.teach import check
 from dvlatent.metrics.features import knn_accuracy, neighbours
 
@@ -86,7 +85,7 @@ plot.show(fig, alt="The twenty digits laid out by how much they lean and how bol
 
 
 # %%
-def ink_and_slope(picture):
+def ink_and_slant(picture):
     """How much ink [batch], and how far it moves to the right per row upward [batch]."""
     ink = (picture[:, 0] + 1) / 2  # [batch, 28, 28]
     across = torch.arange(28.0)
@@ -102,8 +101,8 @@ def agreement(a, b):
 
 
 # %%
-ink, slope = ink_and_slope(twenty)
-print(f"leaning: {agreement(lean, slope):.1f}, boldness: {agreement(bold, ink):.1f}")
+ink, slant = ink_and_slant(twenty)
+print(f"leaning: {agreement(lean, slant):.1f}, boldness: {agreement(bold, ink):.1f}")
 
 # %% [markdown]
 # **Check your guess:** close, and a few papers we would move. But look at what we did: *we* chose the two criteria, and on our table a 3 lies
@@ -131,8 +130,8 @@ encoder, decoder = layers(784, 128, 128, 2), layers(2, 64, 128, 784)
 x = (train.images.flatten(1) + 1) / 2  # [4000, 784], ink from 0 to 1
 adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=2e-3)
 for step in range(401):
-    some = x[torch.randint(len(x), (64,))]
-    error = (torch.sigmoid(decoder(encoder(some))) - some).square().mean()
+    batch = x[torch.randint(len(x), (64,))]
+    error = (torch.sigmoid(decoder(encoder(batch))) - batch).square().mean()
     adam.zero_grad(), error.backward(), adam.step()
     if step in (0, 400):
         print(f"after {step:3d} steps: error of a pixel {error:.2f}")
@@ -155,7 +154,7 @@ plot.show(fig, alt="Ten digits, and below each the blurred shape that the young 
 # %% [markdown]
 # Two additions make it better in the same time. The encoder sees each digit shifted, turned and slanted by chance, while the decoder has to draw it
 # as it was: so it does not pay to spend a number on slant (a *denoising* autoencoder, Vincent et al. 2008). And the codes are kept at mean 0 and
-# spread 1, so that the map has a size. We train it for some seconds, and watch the plane.
+# standard deviation 1, so that the map has a size. We train it for some seconds, and watch the plane.
 
 # %% tags=["nbval-ignore-output"]
 snapshots = {}
@@ -169,7 +168,7 @@ live = step.net.eval()
 # %% tags=["nbval-ignore-output"]
 def islands(axes, codes, size=9):
     """Digits as dots, and in the middle of each kind its name."""
-    axes.scatter(*codes.T, c=[COLOURS[label] for label in test.labels], s=size, alpha=0.7, linewidths=0)
+    axes.scatter(*codes.T, c=[COLORS[label] for label in test.labels], s=size, alpha=0.7, linewidths=0)
     for digit in range(10):
         axes.text(*codes[test.labels == digit].median(dim=0).values, f"{digit}", size=15, weight="bold", ha="center", va="center")
 
@@ -267,8 +266,10 @@ for digit in (3, 8, 4, 7):
 #
 # > **Predict:** PCA's plane is right 45 % of the time. How much does the network reach with two numbers? How much with one, and with three?
 
-
 # %%
+from sklearn.decomposition import PCA
+
+
 def vote(a, b, known=train.labels, truth=test.labels):
     """Share of digits at b whose ten nearest at a name them."""
     return knn_accuracy(a, known, b, truth, k=10).value
@@ -327,38 +328,38 @@ plot.show(fig, alt="A cube of a thousand dots in ten colours, seen from two side
 # a small *cloud* instead of a point, the decoder must cope with any point of the cloud, and all clouds together are pulled to the origin:
 #
 # ```text
-# loss  =  redraw error / 2σ²   +   ½ Σ (μ² + s² − 1 − log s²)        μ, s: middle and size of a cloud
+# loss  =  redraw error / 2σ²   +   ½ Σ (μ² + s² − 1 − log s²)        μ, s: mean and standard deviation of a cloud
 # ```
 #
-# > **Predict:** throw dice, two standard normal numbers, and decode the place. A classifier that is right on 98.7 % of real digits says how sure it
+# > **Predict:** draw a random vector of two standard normal numbers, and decode it. A classifier that is right on 98.7 % of real digits says how sure it
 # > is. Of which net are more of the drawings clear digits?
 
 # %% tags=["nbval-ignore-output"]
-classifier, rng = dvlatent.load("digit-classifier"), dvlatent.normal(range(600), 2)
+classifier, z = dvlatent.load("digit-classifier"), dvlatent.normal(range(600), 2)
 with torch.no_grad():
-    drawn = {name: nets[name, 2].decode(rng) for name in ("autoencoder", "VAE")}
+    drawn = {name: nets[name, 2].decode(z) for name in ("autoencoder", "VAE")}
     gan = dvlatent.load("digits")
     drawn["GAN of lesson 01"] = gan(dvlatent.normal(range(600), gan.z_dim))
     sure = {name: (classifier(pictures).max(dim=1).values >= 0.9).float().mean() for name, pictures in drawn.items()}
-for name, share in sure.items():
-    print(f"{name:18} {100 * share:.0f} % of its drawings are named with confidence 0.9")
-fig = plot.labelled_grid(-torch.cat([pictures[:10] for pictures in drawn.values()]), rows=[name.replace(" of", "\nof") for name in drawn],
-                         columns=[f"dice {at}" for at in range(10)])
-plot.show(fig, alt="Ten digits thrown by dice from each of three nets: the autoencoder's and the VAE's are soft and some are unclear, "
+for name, fraction in sure.items():
+    print(f"{name:18} {100 * fraction:.0f} % of its drawings are named with confidence 0.9")
+fig = plot.labeled_grid(-torch.cat([pictures[:10] for pictures in drawn.values()]), rows=[name.replace(" of", "\nof") for name in drawn],
+                         columns=[f"seed {at}" for at in range(10)])
+plot.show(fig, alt="Ten digits from random vectors, by each of three nets: the autoencoder's and the VAE's are soft and some are unclear, "
           "the GAN's are sharp.")
 
 # %%
 fig, panels = plot.chart(columns=2, height=5.4)
 for axes, name in zip(panels, ("autoencoder", "VAE"), strict=True):
     islands(axes, encode_all(nets[name, 2], test.images))
-    axes.plot(*rng[:150].T, "+", color="black", markersize=6, markeredgewidth=1)
-    axes.set(title=f"{name}: digits, and dice (+)", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
-plot.show(fig, alt="Two maps with crosses where dice fall. On the autoencoder's map some crosses fall between islands or beyond "
-          "them; the VAE's digits reach past the dice on all sides.")
+    axes.plot(*z[:150].T, "+", color="black", markersize=6, markeredgewidth=1)
+    axes.set(title=f"{name}: digits, and random vectors (+)", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal")
+plot.show(fig, alt="Two maps with crosses where random vectors fall. On the autoencoder's map some crosses fall between islands or "
+          "beyond them; the VAE's digits reach past the crosses on all sides.")
 
 # %% [markdown]
-# **Check your guess** on your own numbers above; they change a little from machine to machine. With us, more than nine in ten of the VAE's throws are clear digits, and about
-# eight in ten of the autoencoder's: the VAE had to be ready for every point of its clouds. Its price is a looser order (its vote is in the table above). The GAN is another bargain: it has 64 dice instead of two numbers and draws the clearest digits of
+# **Check your guess** on your own numbers above; they change a little from machine to machine. With us, more than nine in ten of the VAE's random digits are clear, and about
+# eight in ten of the autoencoder's: the VAE had to be ready for every point of its clouds. Its price is a looser order (its vote is in the table above). The GAN is another bargain: it has 64 random numbers instead of two and draws the clearest digits of
 # all, but it has **no encoder**. You can ask it for a digit; you cannot ask it where *your* digit lies. Lesson 06 has to search for that.
 #
 # ## Faces on a plane
@@ -371,8 +372,8 @@ plot.show(fig, alt="Two maps with crosses where dice fall. On the autoencoder's 
 # %%
 atlas = dvlatent.load("face-map")
 faces = images.resize(dvlatent.load("faces-small"), 64)  # [1000, 3, 64, 64]
-places = encode_all(atlas, faces)
-fig = still(atlas.decoder, places, faces, count=12)
+face_codes = encode_all(atlas, faces)
+fig = still(atlas.decoder, face_codes, faces, count=12)
 plot.show(fig, alt="Left: small faces on a plane, bright backgrounds above and dark ones below. Right: decoded faces, nearly the same face "
           "everywhere in changing light.")
 
@@ -385,7 +386,7 @@ population = survey.load().take(1000)  # perceived scores of the same seeds, rea
 columns = {"brightness of the picture": faces.mean(dim=(1, 2, 3)), "of the background": behind, "of the face": face,
            "background minus face": behind - face}
 columns |= {f"perceived {name}": population.column(name) for name in ("age", "male", "smile", "yaw")}
-plane = torch.cat([places, torch.ones(1000, 1)], dim=1).double()
+plane = torch.cat([face_codes, torch.ones(1000, 1)], dim=1).double()
 print("how much of it the two numbers tell (R², 1 is all)")
 for name, value in columns.items():
     y = value.double().nan_to_num(float(value.nanmean()))
@@ -393,7 +394,7 @@ for name, value in columns.items():
     print(f"{name:32} {1 - rest.var() / y.var():.2f}")
 
 # %% tags=["nbval-ignore-output"]
-latent_map(atlas.decoder, places, faces, title="A map of faces", thumbs=150)
+latent_map(atlas.decoder, face_codes, faces, title="A map of faces", thumbs=150)
 
 # %% [markdown]
 # **Check your guess:** it is the **light**. A bright or a dark picture, and whether face or background is the brighter one: that is what changes most pixels at once, so that is what two numbers are spent on. Age,
@@ -429,19 +430,19 @@ check("exercise 1", halfway, lambda image: torch.allclose(image, shipped.decode(
 
 # %% [markdown]
 # ### Exercise 2: one neighbour instead of ten
-# Of the 1,000 held-out digits, which share has the same label as its single nearest digit among the 4,000 known ones? Do it by hand: `torch.cdist`
+# Of the 1,000 held-out digits, which fraction has the same label as its single nearest digit among the 4,000 known ones? Do it by hand: `torch.cdist`
 # gives all distances.
 
 # %% tags=["exercise"]
-share = ...  # a number from 0 to 1
-check("exercise 2", share, lambda value: abs(float(value) - knn_accuracy(known, train.labels, codes, test.labels, k=1).value) < 2e-3 or "cdist(codes, known), argmin over the known, compare labels, mean")
+fraction = ...  # a number from 0 to 1
+check("exercise 2", fraction, lambda value: abs(float(value) - knn_accuracy(known, train.labels, codes, test.labels, k=1).value) < 2e-3 or "cdist(codes, known), argmin over the known, compare labels, mean")
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
 # nearest = torch.cdist(codes, known).argmin(dim=1)
-# share = (train.labels[nearest] == test.labels).float().mean()
+# fraction = (train.labels[nearest] == test.labels).float().mean()
 # ```
 #
 # Less than with ten: where two islands overlap, ten neighbours know better than one.

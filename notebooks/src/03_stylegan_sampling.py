@@ -14,7 +14,7 @@
 # **Question:** 512 numbers name a face. Where in the picture do they end up, and what does the network do to them first?
 #
 # **You will:**
-# - follow one face from dice to pixels, and see that nothing on the way is left to chance,
+# - follow one face from a random vector to pixels, and see that nothing on the way is left to chance,
 # - measure how far the picture moves when the numbers move a little,
 # - hand coarse, middle and fine styles from one face to another,
 # - feel what 512 dimensions are like: every vector equally long, all of them at right angles,
@@ -50,15 +50,15 @@ faces = dvlatent.load("faces")
 distance = dvlatent.load("perceptual")
 
 # %% [markdown]
-# ## From dice to a face
+# ## From a random vector to a face
 #
-# A face starts as **z**: 512 throws of dice, normally distributed (mostly between -2 and 2). A **seed** fixes the throws: seed 85 gives
-# the same 512 numbers on every computer. The **mapping network**, eight layers, turns z into **w**, 512 other numbers. The **synthesis
+# A face starts as **z**, a **random vector**: 512 numbers, normally distributed (mostly between -2 and 2). A **seed** fixes them: seed 85
+# gives the same 512 numbers on every computer. The **mapping network**, eight layers, turns z into **w**, 512 other numbers. The **synthesis
 # network** draws: it starts from one small block of 4 x 4 numbers, always the same, and doubles it again and again up to 1024 x 1024. In
 # each of its 16 layers, w decides which channels are let in and how strongly. That setting is the layer's **style**.
 
 # %%
-z = normal(85, faces.z_dim)  # [1, 512]: the dice
+z = normal(85, faces.z_dim)  # [1, 512]: the random vector
 w = faces.mapping(z)  # [1, 512]: the coordinates
 ws = broadcast(w, faces.num_layers)  # [1, 16, 512]: the same w for every layer
 image = faces.synthesis(ws)  # [1, 3, 1024, 1024] in [-1, 1]
@@ -68,8 +68,8 @@ plot.show(
 )
 
 # %% [markdown]
-# Look at the tiles: z is even noise. In w most numbers are near zero and a few stand out. The mapping network has done something to the
-# dice; the last part of this lesson measures what.
+# Look at the tiles: z is even noise. In w most numbers are near zero and a few stand out. The mapping network has done something to
+# them; the last part of this lesson measures what.
 #
 # The picture was drawn by [MobileStyleGAN](https://arxiv.org/abs/2104.04767), a small student of
 # [StyleGAN2](https://arxiv.org/abs/1912.04958); its mapping network, and so its W, is StyleGAN2's own. It learned from 70,000 photos
@@ -84,7 +84,7 @@ for layer in faces.mapping_layers:
     x = x @ layer.weight.T + layer.bias
     x = torch.where(x > 0, x, 0.2 * x) * 2**0.5
 check("eight layers by hand are the mapping network", x, w)
-check("twice the dice, the same w", faces.mapping(2 * z), w)
+check("twice the z, the same w", faces.mapping(2 * z), w)
 
 # %% [markdown]
 # ## Same numbers, same face
@@ -106,25 +106,25 @@ check("bit for bit the same picture", torch.equal(again, image), True)
 # **perceptual distance** compares what a network that learned to recognise things sees in both pictures: 0 is equal, and two strangers
 # are somewhat more than 1 apart on ours.
 #
-# We walk from one face to another, in Z along an arc (`slerp`, lesson 04 says why) and in W along a straight line (`lerp`), both from the
-# same dice.
+# We walk from one face to another, in Z along an arc (`slerp`, lesson 04 says why) and in W along a straight line (`lerp`), both between
+# the same two faces.
 #
 # > **Predict:** after a tenth of the way, how far has the picture come: a tenth, more, less? In Z and in W?
 
 # %%
-shares = torch.tensor([0, 0.05, 0.1, 0.2, 0.5, 1.0])
+fractions = torch.tensor([0, 0.05, 0.1, 0.2, 0.5, 1.0])
 z_two = normal([35, 7], faces.z_dim)
 w_two = faces.mapping(z_two)
 walks = {
-    "Z": faces.mapping(slerp(z_two[:1], z_two[1:], shares)),
-    "W": lerp(w_two[:1], w_two[1:], shares),
+    "Z": faces.mapping(slerp(z_two[:1], z_two[1:], fractions)),
+    "W": lerp(w_two[:1], w_two[1:], fractions),
 }
-look = torch.cat([faces.preview(broadcast(walk, 16)) for walk in walks.values()])  # 256 px, several times faster than the full render
-fig = plot.labelled_grid(look, ["along\nZ", "along\nW"], [f"{100 * share:.0f} %" for share in shares], caption="Same start, same end; the ways differ.")
+pictures = torch.cat([faces.preview(broadcast(walk, 16)) for walk in walks.values()])  # 256 px, several times faster than the full render
+fig = plot.labeled_grid(pictures, ["along\nZ", "along\nW"], [f"{100 * fraction:.0f} %" for fraction in fractions], caption="Same start, same end; the ways differ.")
 plot.show(fig, alt="Two rows of six faces between the same two women: along Z the face has changed more by the first steps than along W.")
 
 # %%
-steps = 10.0 ** torch.arange(-3, 0.01, 0.5)  # 0.001 ... 1, shares of the way
+steps = 10.0 ** torch.arange(-3, 0.01, 0.5)  # 0.001 ... 1, fractions of the way
 curves = {"Z": [], "W": []}
 for pair in range(4):
     z_pair = normal([1000 + 2 * pair, 1001 + 2 * pair], faces.z_dim)
@@ -137,17 +137,17 @@ means = {space: np.mean(rows, axis=0) for space, rows in curves.items()}
 
 # %%
 fig, axes = plot.chart(height=5)
-for space, colour in zip(curves, plot.COLOURS, strict=False):
-    axes.loglog(steps, np.transpose(curves[space]), color=colour, alpha=0.25, lw=1.2)
-    axes.loglog(steps, means[space], "o-", color=colour, label=f"in {space}: four pairs, and their mean")
+for space, color in zip(curves, plot.COLORS, strict=False):
+    axes.loglog(steps, np.transpose(curves[space]), color=color, alpha=0.25, lw=1.2)
+    axes.loglog(steps, means[space], "o-", color=color, label=f"in {space}: four pairs, and their mean")
 axes.loglog(steps[:4], means["W"][0] * (steps[:4] / steps[0]) ** 2, "--", color=plot.QUIET, lw=1.5, label="twice the step, four times the distance")
-axes.set(ylim=(1e-5, 3), xlabel="step, as a share of the way to another face")
+axes.set(ylim=(1e-5, 3), xlabel="step, as a fraction of the way to another face")
 axes.set(ylabel="perceptual distance to the start", title="A small step, a small change")
 axes.legend(loc="lower right")
 plot.show(fig, alt="Perceptual distance against step size: both curves rise steadily; small steps follow a line of slope two, and Z lies above W.")
 
 # %%
-at = {share: i for i, share in enumerate([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0])}
+at = {fraction: i for i, fraction in enumerate([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0])}
 growth = means["W"][at[0.01]] / means["W"][at[0.001]]
 print(f"in W, ten times a tiny step (0.001 to 0.01): the distance grows about {growth:.0f} times")
 for space in curves:
@@ -173,7 +173,7 @@ psis = [1.0, 0.7, 0.5, 0.3, 0.0]
 w_some = faces.mapping(normal([10, 53, 75], faces.z_dim))
 by_hand = torch.cat([faces.w_mean + psi * (one - faces.w_mean) for one in w_some.split(1) for psi in psis])
 check("ψ = 0.7 by hand is dvlatent.truncate", by_hand[1::5], dvlatent.truncate(w_some, toward=faces.w_mean, psi=0.7))
-fig = plot.labelled_grid(
+fig = plot.labeled_grid(
     faces.preview(broadcast(by_hand, 16)),
     ["seed 10", "seed 53", "seed 75"],
     [f"ψ = {psi:g}" for psi in psis],
@@ -188,7 +188,7 @@ plot.show(fig, alt="Three faces in five strengths of truncation: at 1 one of the
 #
 # > **Predict:** how much variety is left at ψ = 0.5? Half?
 #
-# Variety as a number: the mean perceptual distance between strangers (here 16 pairs among 16 faces), and the spread of their perceived
+# Variety as a number: the mean perceptual distance between strangers (here 16 pairs among 16 faces), and the standard deviation of their perceived
 # ages, as read by a small network. **Perceived** age and **perceived** gender are what a stranger would guess from the picture, nothing
 # more.
 
@@ -199,19 +199,19 @@ variety = []
 for psi in psis[:-1]:  # at ψ = 0 all are one
     crowd = faces.preview(broadcast(dvlatent.truncate(w_crowd, toward=faces.w_mean, psi=psi), 16))
     seen = distance.features(crowd)
-    apart = distance(seen, tuple(feature.roll(1, dims=0) for feature in seen)).mean()
+    strangers = distance(seen, tuple(feature.roll(1, dims=0) for feature in seen)).mean()
     years = attributes(crowd)[:, 0]
-    variety.append((float(apart), float(years.std())))
-    print(f"ψ = {psi:.1f}: distance between strangers {apart:.1f}, spread of perceived age {years.std():2.0f} years")
+    variety.append((float(strangers), float(years.std())))
+    print(f"ψ = {psi:.1f}: distance between strangers {strangers:.1f}, standard deviation of perceived age {years.std():2.0f} years")
 
 # %%
 fig, axes = plot.chart(1, 2, height=4)
-labels = ["perceptual distance between strangers", "spread of perceived age (years)"]
-for ax, values, label, colour in zip(axes, zip(*variety, strict=True), labels, plot.COLOURS, strict=False):
-    ax.plot(psis, [*values, 0], "o-", color=colour)
+labels = ["perceptual distance between strangers", "deviation of perceived age (years)"]
+for ax, values, label, color in zip(axes, zip(*variety, strict=True), labels, plot.COLORS, strict=False):
+    ax.plot(psis, [*values, 0], "o-", color=color)
     ax.plot([0, 1], [0, values[0]], "--", color=plot.QUIET, lw=1.5)
     ax.set(xlabel="truncation ψ", ylim=(0, 1.1 * values[0]), title=label)
-plot.show(fig, alt="Two charts: variety falls with ψ; the perceptual distance stays far above the proportional line, the spread of ages is near it.")
+plot.show(fig, alt="Two charts: variety falls with ψ; the perceptual distance stays far above the proportional line, the deviation of ages is near it.")
 
 # %% [markdown]
 # **Check your guess.** The dashed line is "half ψ, half the variety". The distance between strangers stays far above it: it levels off,
@@ -241,7 +241,7 @@ base, styles, mixtures = drawn[:1], drawn[1:6], drawn[6:]
 
 # %%
 table = torch.cat([torch.cat([base, base, base]).view(3, 1, *base.shape[1:]), mixtures.view(3, 5, *base.shape[1:])], dim=1).flatten(0, 1)
-fig = plot.labelled_grid(
+fig = plot.labeled_grid(
     torch.cat([torch.cat([torch.ones_like(base), styles]), table]),
     ["styles\nfrom", "coarse", "middle", "fine"],
     ["the base ↓"] + [""] * 5,
@@ -261,7 +261,7 @@ rows, columns = [35, 64, 7], [82, 27, 44, 47]
 ws_rows, ws_columns = (broadcast(faces.mapping(normal(seeds, faces.z_dim)), 16) for seeds in (rows, columns))
 cross = torch.cat([mix(one, ws_columns, "fine") for one in ws_rows.split(1)])  # [12, 16, 512]
 pictures = resize(faces.synthesis(torch.cat([ws_rows, ws_columns, cross])), 256)
-fig = plot.labelled_grid(pictures[7:], pictures[:3], pictures[3:7], corner="fine styles →\n\nthe rest ↓", caption="Rows keep the person, columns the palette.")
+fig = plot.labeled_grid(pictures[7:], pictures[:3], pictures[3:7], corner="fine styles →\n\nthe rest ↓", caption="Rows keep the person, columns the palette.")
 plot.show(fig, alt="A table of twelve faces: every row shows one person, every column one palette of skin, hair and background colours.")
 
 # %% [markdown]
@@ -274,13 +274,13 @@ plot.show(fig, alt="A table of twelve faces: every row shows one person, every c
 
 # %%
 def form(a, b):
-    grey = [x.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1) for x in (a, b)]
-    return distance(*grey)
+    gray = [x.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1) for x in (a, b)]
+    return distance(*gray)
 
 
-def colour(a, b):
-    tint = [resize(x, 8) - resize(x, 8).mean(dim=1, keepdim=True) for x in (a, b)]  # what is left of a colour without its brightness
-    return (tint[0] - tint[1]).abs().mean(dim=(1, 2, 3))
+def tint(a, b):
+    colors = [resize(x, 8) - resize(x, 8).mean(dim=1, keepdim=True) for x in (a, b)]  # what is left of a colour without its brightness
+    return (colors[0] - colors[1]).abs().mean(dim=(1, 2, 3))
 
 
 # %%
@@ -288,21 +288,21 @@ moved = []  # [pair, measure, layer or level]
 for seeds in ([500, 501], [502, 503]):
     one, other = broadcast(faces.mapping(normal(seeds, faces.z_dim)), 16).split(1)
     swapped = [mix(one, other, layers) for layers in (*range(16), *levels)]
-    seen = torch.cat([resize(faces.synthesis(some), 256) for some in (one, other, *swapped)])
-    moved.append([(way(seen[:1], seen[2:]) / way(seen[:1], seen[1:2])).numpy() for way in (form, colour)])
-share = 100 * np.mean(moved, axis=0)  # [measure, layer or level]
+    seen = torch.cat([resize(faces.synthesis(w_layers), 256) for w_layers in (one, other, *swapped)])
+    moved.append([(way(seen[:1], seen[2:]) / way(seen[:1], seen[1:2])).numpy() for way in (form, tint)])
+percent = 100 * np.mean(moved, axis=0)  # [measure, layer or level]
 for at, level in enumerate(levels, 16):
-    print(f"all {level} layers together: {share[0, at]:3.0f} % of the form, {share[1, at]:3.0f} % of the colour")
+    print(f"all {level} layers together: {percent[0, at]:3.0f} % of the form, {percent[1, at]:3.0f} % of the colour")
 
 # %%
 fig, axes = plot.chart(2, 1, height=6, sharex=True)
-for ax, row, title in zip(axes, share, ["form: perceptual distance of grey pictures", "colour: tint of large patches"], strict=True):
-    ax.bar(range(16), row[:16], color=diagrams.level_colours(16))
+for ax, row, title in zip(axes, percent, ["form: perceptual distance of grey pictures", "colour: tint of large patches"], strict=True):
+    ax.bar(range(16), row[:16], color=diagrams.level_colors(16))
     ax.set(ylabel="% of the way", title=title, ylim=(0, 75))
     ax.grid(visible=False, axis="x")
-for name, colour_of in diagrams.LEVELS.items():
-    middle = np.mean(dvlatent.layer_range(name, 16))
-    axes[1].text(middle, 62, name, color=colour_of, size=16, ha="center")
+for name, color in diagrams.LEVELS.items():
+    center = np.mean(dvlatent.layer_range(name, 16))
+    axes[1].text(center, 62, name, color=color, size=16, ha="center")
 axes[1].set(xlabel="the one layer whose style comes from another face", xticks=range(16))
 plot.show(fig, alt="Bars for 16 layers: form is moved most by the first layers and hardly by the last; colour by many, most by the very last one.")
 
@@ -319,8 +319,8 @@ plot.show(fig, alt="Bars for 16 layers: form is moved most by the first layers a
 # ## Where is the noise?
 #
 # StyleGAN adds random **noise** in every layer, so that nobody has to spend coordinates on the place of every single hair. In *this*
-# network the noise was frozen when it was made: one fixed pattern per layer, the same for everybody. We cannot throw these dice again.
-# But we can take the patterns away, and we can mirror them, which gives another throw that is just as likely.
+# network the noise was frozen when it was made: one fixed pattern per layer, the same for everybody. We cannot draw it again.
+# But we can take the patterns away, and we can mirror them, which gives another draw that is just as likely.
 #
 # > **Predict:** which parts of the portrait change, and is she still herself?
 
@@ -331,19 +331,19 @@ silent, mirrored = copy.deepcopy(faces), copy.deepcopy(faces)
 for network, change in ((silent, torch.zeros_like), (mirrored, lambda noise: noise.flip(1))):
     for conv in (network.conv1, *(conv for block in network.blocks for conv in (block.conv1, block.conv2))):
         conv.noise.copy_(change(conv.noise))
-without, other_throw = silent.synthesis(ws), mirrored.synthesis(ws)
+without, other_noise = silent.synthesis(ws), mirrored.synthesis(ws)
 for size_px, block in zip([8 << i for i in range(7)], faces.blocks, strict=True):
     print(f"{size_px:3} pixels: noise of strength {block.conv1.noise.std():.2f} and {block.conv2.noise.std():.2f}")
 
 # %%
-changes = [(image - other).abs().mean(dim=1, keepdim=True) for other in (without, other_throw)]  # [1, 1, 1024, 1024]
+changes = [(image - other).abs().mean(dim=1, keepdim=True) for other in (without, other_noise)]  # [1, 1, 1024, 1024]
 hair, forehead, wall = (slice(100, 230), slice(440, 600)), (slice(280, 330), slice(400, 600)), (slice(100, 400), slice(20, 200))
 hair_change, forehead_change, wall_change = (float(changes[1][0, 0][where].mean()) for where in (hair, forehead, wall))
-print(f"another throw of noise: the hair changes about {hair_change / forehead_change:.0f} times as much as the forehead")
+print(f"another draw of noise: the hair changes about {hair_change / forehead_change:.0f} times as much as the forehead")
 patch = (slice(None), slice(None), slice(60, 316), slice(300, 556))
 maps = [2 * resize((6 * change / 2).clamp(0, 1), 256).expand(-1, 3, -1, -1) - 1 for change in changes]
 titles = ["frozen noise", "without noise", "mirrored noise", "the whole face", "what 'without' changes, x 6", "what 'mirrored' changes, x 6"]
-shown = torch.cat([image[patch], without[patch], other_throw[patch], resize(image, 256), *maps])
+shown = torch.cat([image[patch], without[patch], other_noise[patch], resize(image, 256), *maps])
 fig = plot.faces(shown, columns=3, titles=titles, caption="Above, a piece at full size: other noise, other strands. She stays herself.")
 plot.show(
     fig, alt="A patch of hair with noise, smooth without, and with other strands under mirrored noise; the differences sit in the hair and on edges."
@@ -369,17 +369,17 @@ for d, cloud in clouds.items():
     norm = np.linalg.norm(cloud, axis=1)
     lengths[d] = norm / np.sqrt(d)
     angles[d] = np.degrees(np.arccos((cloud[:3000] * cloud[3000:]).sum(axis=1) / (norm[:3000] * norm[3000:])))
-    apart = np.linalg.norm(cloud[:1] - cloud[1:1000], axis=1)
-    gaps[d] = apart.min() / apart.max()
+    strangers = np.linalg.norm(cloud[:1] - cloud[1:1000], axis=1)
+    gaps[d] = strangers.min() / strangers.max()
     print(f"{d:3} dimensions: lengths vary by {lengths[d].std() / lengths[d].mean():3.0%}, angles {angles[d].mean():.0f}° ± {angles[d].std():2.0f}°, "
           f"nearest / farthest {gaps[d]:.2f}")
 
 # %%
 fig, axes = plot.chart(1, 3, height=4.2)
-for d, colour_of in zip(sizes, plot.COLOURS, strict=False):
-    axes[0].hist(lengths[d], bins=100, range=(0, 2.5), density=True, histtype="stepfilled", alpha=0.75, color=colour_of, label=f"{d}")
-    axes[1].hist(angles[d], bins=90, range=(0, 180), density=True, histtype="stepfilled", alpha=0.75, color=colour_of)
-axes[2].bar([str(d) for d in sizes], [gaps[d] for d in sizes], color=plot.COLOURS[:4])
+for d, color in zip(sizes, plot.COLORS, strict=False):
+    axes[0].hist(lengths[d], bins=100, range=(0, 2.5), density=True, histtype="stepfilled", alpha=0.75, color=color, label=f"{d}")
+    axes[1].hist(angles[d], bins=90, range=(0, 180), density=True, histtype="stepfilled", alpha=0.75, color=color)
+axes[2].bar([str(d) for d in sizes], [gaps[d] for d in sizes], color=plot.COLORS[:4])
 axes[0].set(title="lengths, over √dimensions", xlabel="length", yticks=[])
 axes[1].set(title="angles between pairs", xlabel="degrees", xticks=[0, 45, 90, 135, 180], yticks=[])
 axes[2].set(title="nearest / farthest", xlabel="dimensions", ylim=(0, 1))
@@ -432,7 +432,7 @@ for epsilon in (1e-1, 1e-2, 1e-3, 1e-4):
 epsilon = 1e-4
 z_pairs = normal(range(8), faces.z_dim)  # seeds 0, 1: the first pair; 2, 3: the second ...
 z_here, z_there = (slerp(z_pairs[0::2], z_pairs[1::2], t) for t in (0.0, epsilon))
-pictures = [faces.preview(broadcast(faces.mapping(some), 16)) for some in (z_here, z_there)]
+pictures = [faces.preview(broadcast(faces.mapping(z_end), 16)) for z_end in (z_here, z_there)]
 by_hand = distance(*pictures).numpy() / epsilon**2
 config = measure.PathConfig(pairs=30)
 lengths_z = measure.path_lengths(faces, distance, "z", config, render=faces.preview)
@@ -450,8 +450,8 @@ again = [measure.trimmed_mean(lengths_w[rng.randint(30, size=30)]) for _ in rang
 ppl_w = measure.bootstrap(lengths_w, measure.trimmed_mean)
 check("the bootstrap by hand is the library's", np.percentile(again, [2.5, 97.5]), [ppl_w.low, ppl_w.high])
 ppl_z = measure.bootstrap(lengths_z, measure.trimmed_mean)
-both = np.stack([lengths_z, lengths_w], axis=1)  # the same dice in both spaces: compare pair by pair
-ratio = measure.bootstrap(both, lambda some: measure.trimmed_mean(some[:, 0]) / measure.trimmed_mean(some[:, 1]))
+both = np.stack([lengths_z, lengths_w], axis=1)  # the same z in both spaces: compare pair by pair
+ratio = measure.bootstrap(both, lambda pairs: measure.trimmed_mean(pairs[:, 0]) / measure.trimmed_mean(pairs[:, 1]))
 for name, found in {"Z": ppl_z, "W": ppl_w}.items():
     print(f"path length in {name}: {round(found.value, -1):.0f}, 95 % interval {round(found.low, -1):.0f} to {round(found.high, -1):.0f}")
 print(f"Z / W: {ratio.value:.1f}, interval {ratio.low:.1f} to {ratio.high:.1f}; longer in Z for {np.mean(lengths_z > lengths_w):.0%} of the pairs")
@@ -460,12 +460,12 @@ print(f"Z / W: {ratio.value:.1f}, interval {ratio.low:.1f} to {ratio.high:.1f}; 
 fig, axes = plot.chart(1, 2, height=4.6, gridspec_kw={"width_ratios": [3, 2]})
 span = (min(lengths_w.min(), lengths_z.min()), max(lengths_w.max(), lengths_z.max()))
 axes[0].plot(span, span, "--", color=plot.QUIET, lw=1.5)
-axes[0].scatter(lengths_w, lengths_z, s=45, color=plot.COLOURS[3], alpha=0.8)
+axes[0].scatter(lengths_w, lengths_z, s=45, color=plot.COLORS[3], alpha=0.8)
 axes[0].set(xscale="log", yscale="log", xlabel="path length in W", ylabel="path length in Z", title="each dot is one pair of faces")
 axes[0].text(0.04, 0.93, "longer in Z", transform=axes[0].transAxes, size=14)
 axes[0].text(0.72, 0.06, "longer in W", transform=axes[0].transAxes, size=14)
-for i, (found, colour_of) in enumerate([(ppl_z, plot.COLOURS[0]), (ppl_w, plot.COLOURS[1])]):
-    axes[1].bar(i, found.value, color=colour_of, width=0.6)
+for i, (found, color) in enumerate([(ppl_z, plot.COLORS[0]), (ppl_w, plot.COLORS[1])]):
+    axes[1].bar(i, found.value, color=color, width=0.6)
     axes[1].errorbar(i, found.value, [[found.value - found.low], [found.high - found.value]], color=plot.INK, capsize=8, lw=2)
 axes[1].set(title="mean, 95 % interval", xticks=[0, 1], xticklabels=["Z", "W"], xlim=(-0.6, 1.6))
 plot.show(fig, alt="Left, path lengths of 30 pairs: nearly all dots lie above the diagonal, longer in Z. Right, the mean in Z is far above that in W.")
@@ -478,7 +478,7 @@ plot.show(fig, alt="Left, path lengths of 30 pairs: nearly all dots lie above th
 # paper](https://arxiv.org/abs/1812.04948), section 4.2).
 #
 # That needs more faces than we can draw in a minute. So 20,000 faces were drawn as previews and scored beforehand (seeds 0, 1, 2 ...;
-# ψ = 1; `dvlatent survey --faces 20000` does it again), and only their scores are stored: z and w come back from the seeds. The first 1,000
+# ψ = 1; `dvlatent survey --faces 20000 --out faces.safetensors` does it again), and only their scores are stored: z and w come back from the seeds. The first 1,000
 # will do. Trust, but check four of them:
 
 # %%
@@ -500,10 +500,10 @@ print(f"{len(age)} faces: {np.mean(male > 0.5):.0%} perceived male, {np.mean(age
 label, half = male > 0.5, len(male) // 2
 for space, cloud in {"Z": z_all, "W": w_all}.items():
     x, y = cloud[:half].double().numpy(), np.where(label[:half], 1.0, -1.0)
-    middle = x.mean(axis=0)
+    center = x.mean(axis=0)
     ridge = 0.01 * half * x.var(axis=0).mean() * np.eye(512)
-    plane = np.linalg.solve((x - middle).T @ (x - middle) + ridge, (x - middle).T @ (y - y.mean()))
-    side = (cloud.double().numpy() - middle) @ plane + y.mean() > 0
+    plane = np.linalg.solve((x - center).T @ (x - center) + ridge, (x - center).T @ (y - y.mean()))
+    side = (cloud.double().numpy() - center) @ plane + y.mean() > 0
     check(f"the plane in {space} by hand is the library's", plane, measure.fit_plane(x, label[:half], ridge=0.01)[0])
     print(f"{space}: right for {np.mean(side[:half] == label[:half]):.0%} of the fitted faces, {np.mean(side[half:] == label[half:]):.0%} of the new ones")
 
@@ -515,8 +515,8 @@ for space, cloud in {"Z": z_all, "W": w_all}.items():
 # nothing, 1: everything).
 
 # %%
-def bits(share):
-    return 0.0 if share in (0, 1) else -share * np.log2(share) - (1 - share) * np.log2(1 - share)
+def bits(p):
+    return 0.0 if p in (0, 1) else -p * np.log2(p) - (1 - p) * np.log2(1 - p)
 
 
 missing = side.mean() * bits(label[side].mean()) + (1 - side.mean()) * bits(label[~side].mean())
@@ -542,10 +542,10 @@ for space, cloud in {"Z": z_all, "W": w_all}.items():
         curve[name, space] = [measure.separability(cloud[:n], label[:n]).accuracy for n in counts]
 fig, axes = plot.chart(1, 2, height=4.6, sharey=True)
 for ax, (name, (label, _)) in zip(axes, questions.items(), strict=True):
-    for space, colour_of in zip("ZW", plot.COLOURS, strict=False):
+    for space, color in zip("ZW", plot.COLORS, strict=False):
         found = curve[name, space]
-        ax.plot(counts, [100 * one.value for one in found], "o-", color=colour_of, label=space)
-        ax.fill_between(counts, [100 * one.low for one in found], [100 * one.high for one in found], color=colour_of, alpha=0.18, lw=0)
+        ax.plot(counts, [100 * one.value for one in found], "o-", color=color, label=space)
+        ax.fill_between(counts, [100 * one.low for one in found], [100 * one.high for one in found], color=color, alpha=0.18, lw=0)
     ax.axhline(100 * max(label.mean(), 1 - label.mean()), ls="--", color=plot.QUIET, lw=1.5)
     ax.set(title=name, xlabel="faces scored", xscale="log", xticks=counts, xticklabels=counts, xlim=(115, 1.06 * counts[-1]))
 
@@ -667,8 +667,8 @@ check(
 # **Question:** 512 numbers name a face. Where in the picture do they end up, and what does the network do to them first?
 #
 # **Answer:** they end up everywhere, as a style for each of 16 layers: coarse ones set pose, shape and hair, middle ones the features,
-# fine ones the colours, and what nobody needs to decide, single hairs, is left to (frozen) noise. First, though, eight layers turn the
-# dice Z into coordinates W: fewer directions that matter, path lengths about a third as large, and planes that divide faces where Z's
+# fine ones the colours, and what nobody needs to decide, single hairs, is left to (frozen) noise. First, though, eight layers turn
+# the random vectors of Z into coordinates, W: fewer directions that matter, path lengths about a third as large, and planes that divide faces where Z's
 # hardly do. Every edit from here on is made in W.
 #
 # ## What next

@@ -45,8 +45,8 @@ faces = dvlatent.load("faces")
 CAST = [28, 70, 35, 54, 7, 75, 38, 37]
 
 # %% [markdown]
-# Three short helpers, used all through. A seed gives the dice `z`; the mapping network makes a `w` of them, 512 numbers that name a
-# face; `truncate` pulls it a little toward the average face `w̄` (`w̄ + 0.7 (w − w̄)`: fewer strange pictures, see lesson 03).
+# Three short helpers, used all through. A seed gives the random vector `z`; the mapping network makes a `w` of it, 512 numbers that
+# name a face; `truncate` pulls it a little toward the average face `w̄` (`w̄ + 0.7 (w − w̄)`: fewer strange pictures, see lesson 03).
 
 
 # %%
@@ -153,15 +153,15 @@ table = torch.stack([distance(one, seen) for one in blends.split(1)])  # [8 blen
 
 own = torch.eye(8).repeat_interleave(2, dim=1).bool()  # whose parents are whose
 print(f"mean distance of a blend to its parents {table[own].mean():.2f}, to the others {table[~own].mean():.2f}")
-place = table.argsort(dim=1).argsort(dim=1)[own] + 1  # [16]: 1 for the nearest, 16 for the farthest
-print(f"a parent's place among the sixteen: {place.float().mean():.1f} on average (1.5 at best, 8.5 by luck)")
-print(f"the nearest of all is a parent: {(place == 1).sum()} of 8 blends (1 by luck)")
+rank = table.argsort(dim=1).argsort(dim=1)[own] + 1  # [16]: 1 for the nearest, 16 for the farthest
+print(f"a parent's place among the sixteen: {rank.float().mean():.1f} on average (1.5 at best, 8.5 by luck)")
+print(f"the nearest of all is a parent: {(rank == 1).sum()} of 8 blends (1 by luck)")
 
 # %%
 fig, axes = plot.chart(height=4.6)
 for row in range(8):
     others = axes.plot(table[row][~own[row]], [row] * 14, "o", color="#b9b9b9")
-    parents = axes.plot(table[row][own[row]], [row] * 2, "o", color=plot.COLOURS[1], markersize=11)
+    parents = axes.plot(table[row][own[row]], [row] * 2, "o", color=plot.COLORS[1], markersize=11)
 axes.set(title="From each blend to sixteen people", xlabel="perceptual distance", ylabel="blend of")
 axes.set_yticks(range(8), [f"{2 * row} + {2 * row + 1}" for row in range(8)])
 axes.invert_yaxis()
@@ -243,8 +243,8 @@ for n, value in zip(counts, measured, strict=True):
 # %%
 fig, axes = plot.chart(height=4.4)
 for n, each in zip(counts, away, strict=True):
-    dots = axes.plot([n] * 16, each[:16] / one_face, "o", color=plot.COLOURS[4], alpha=0.6)
-rule = axes.plot(counts, [n**-0.5 for n in counts], color=plot.COLOURS[1], zorder=1)
+    dots = axes.plot([n] * 16, each[:16] / one_face, "o", color=plot.COLORS[4], alpha=0.6)
+rule = axes.plot(counts, [n**-0.5 for n in counts], color=plot.COLORS[1], zorder=1)
 axes.set(xscale="log", yscale="log", title="Averages of many faces close in on one face")
 axes.set_xticks(counts, counts)
 axes.set_yticks([1, 1 / 4, 1 / 16], ["1", "1/4", "1/16"])
@@ -270,10 +270,10 @@ plot.show(fig, alt="Six faces in a row, from one person through means of 4, 16, 
 #
 # ## Straight lines and arcs
 #
-# We blended in W. Why not in Z, where the dice are? There a straight line does something odd. The 512 dice of a `z` make its length nearly the same for
-# every face, about √512 = 22.6: all of them lie on a thin shell. The straight line between two points of a shell runs through the inside.
+# We blended in W. Why not in Z, where the random vectors are? There a straight line does something odd. With 512 random numbers, the length of a `z` is nearly
+# the same for every face, about √512 = 22.6: all of them lie on a thin shell. The straight line between two points of a shell runs through the inside.
 #
-# > **Predict:** two dice vectors of length 1 stand at right angles, as nearly all do in 512 dimensions. How long is their mean?
+# > **Predict:** two random vectors of length 1 stand at right angles, as nearly all do in 512 dimensions. How long is their mean?
 
 # %%
 z_a, z_b = dvlatent.normal(range(100), 512), dvlatent.normal(range(100, 200), 512)
@@ -303,16 +303,16 @@ on_line, on_arc = ([way(z_a, z_b, float(t)).norm(dim=1).mean() for t in ts] for 
 expected = 22.6 * (ts**2 + (1 - ts) ** 2).sqrt()
 fig, axes = plot.chart(height=4.8)
 axes.axhspan(22.6 - 1.4, 22.6 + 1.4, color="#e9e9e9", label="where 95 % of all z lie")
-axes.plot(ts, on_arc, color=plot.COLOURS[0], label="arc (slerp)")
-axes.plot(ts, on_line, color=plot.COLOURS[1], label="straight line (lerp)")
-axes.plot(ts[::5], expected[::5], "o", color=plot.COLOURS[1], label="predicted: 22.6 √(t² + (1−t)²)")
+axes.plot(ts, on_arc, color=plot.COLORS[0], label="arc (slerp)")
+axes.plot(ts, on_line, color=plot.COLORS[1], label="straight line (lerp)")
+axes.plot(ts[::5], expected[::5], "o", color=plot.COLORS[1], label="predicted: 22.6 √(t² + (1−t)²)")
 axes.set(title="The straight line in Z leaves the shell", xlabel="t, from a to b", ylabel="length of z", ylim=(14, 26))
 fig.legend(loc="outside lower center", ncols=2)
 plot.show(fig, alt="The arc keeps the length of z at 22.6 all the way; the straight line sags to 16 in the "
           "middle, far below the grey band.")
 
 # %% [markdown]
-# **Check your guess:** √½ = 0.71 of the usual length, nine standard deviations away from any dice that were ever thrown. A generator that took such
+# **Check your guess:** √½ = 0.71 of the usual length, nine standard deviations away from any random vector that was ever drawn. A generator that took such
 # a `z` at its word would be asked for something that it never saw in training.
 #
 # This one is cleverer: its mapping network begins by giving every `z` the same length. So the straight line and the arc pass through the very
@@ -321,7 +321,7 @@ plot.show(fig, alt="The arc keeps the length of z at 22.6 all the way; the strai
 # %%
 check("twice the z, the same w", faces.mapping(2 * z_a), faces.mapping(z_a))
 t_line = torch.tensor(0.3)
-t_arc = torch.atan2(t_line, 1 - t_line) / (torch.pi / 2)  # the angle reached, as a share of a right angle
+t_arc = torch.atan2(t_line, 1 - t_line) / (torch.pi / 2)  # the angle reached, as a fraction of a right angle
 print(f"at t = 0.30 the straight line has turned only as far as the arc at t = {t_arc:.2f}")
 
 # %% [markdown]
@@ -365,7 +365,7 @@ for name, each in speed.items():
 # %%
 rows = {name: path for name, path in ways(*pairs[0]).items() if name != "line in Z"}  # the arc has the same faces
 columns = [f"{100 * t:.0f} %" for t in steps[::2]]
-fig = plot.labelled_grid(
+fig = plot.labeled_grid(
     torch.cat([paint(path[::2]) for path in rows.values()]), rows=list(rows), columns=columns,
     caption="The ends are the same. Above, dark glasses come and go; below, the first face turns straight into the last.",
 )  # fmt: skip
@@ -374,8 +374,8 @@ plot.show(fig, alt="Two rows of five faces with equal ends. In Z other people ap
 
 # %%
 fig, axes = plot.chart(height=4.0)
-for colour, (name, each) in zip((1, 4, 2), speed.items(), strict=True):
-    axes.plot((steps[1:] + steps[:-1]) / 2, each.mean(dim=0), "o-", color=plot.COLOURS[colour], label=name)
+for color, (name, each) in zip((1, 4, 2), speed.items(), strict=True):
+    axes.plot((steps[1:] + steps[:-1]) / 2, each.mean(dim=0), "o-", color=plot.COLORS[color], label=name)
 axes.set(title="How fast the picture changes", xlabel="t, from a to b", ylabel="speed", xlim=(0, 1))
 axes.set_ylim(bottom=0)
 axes.legend(loc="lower center", ncols=3)
@@ -542,5 +542,5 @@ check("exercise 3", my_loop, closes)
 #
 # ## What next
 #
-# The line from `a` to `b` changes everything at once. Lesson 05, still to come, looks for lines that change one thing: the mean of a thousand
+# The line from `a` to `b` changes everything at once. [05 · Where is age?](05_finding_directions.ipynb) looks for lines that change one thing: the mean of a thousand
 # older faces minus the mean of a thousand younger ones. It is the same arithmetic as here.

@@ -61,7 +61,7 @@ def coordinates(seeds, psi=0.7):
 #
 # ## Step 1: faces by the thousand
 #
-# Throw the dice, draw, repeat. A survey draws quick 256-pixel previews. Step 2 comes with it: two **predictors** read every picture as soon as
+# Draw a random vector, make a picture of it, repeat. A survey draws quick 256-pixel previews. Step 2 comes with it: two **predictors** read every picture as soon as
 # it is there: one guesses a **perceived age** (years), the other how likely it would call the person male (0 to 1). By hand, for six faces:
 
 # %%
@@ -75,7 +75,7 @@ plot.show(fig, alt="Six generated portraits in a row, each titled with its perce
 # %% [markdown]
 # And by the library, for two hundred, seeds 0 to 199. This is the longest cell of the lesson: half a minute. Meanwhile:
 #
-# > **Predict:** how old is the middle one of 200 dice-thrown people perceived to be? And how many of them are over 60?
+# > **Predict:** how old is the middle one of 200 random people perceived to be? And how many of them are over 60?
 
 # %%
 live = survey.collect(survey.survey(faces, attributes, range(200), psi=1.0))
@@ -86,7 +86,7 @@ print(f"perceived age: the middle one is {ages.median():.0f}; {100 * (ages > 60)
 print(f"perceived male: {100 * (live.column('male') > 0.5).float().mean():.0f} %")
 
 # %% [markdown]
-# A few hundred are enough to see the idea, thousands are better. The same survey of 20,000 faces (some forty minutes, `dvlatent survey --faces 20000`)
+# A few hundred are enough to see the idea, thousands are better. The same survey of 20,000 faces (some forty minutes, `dvlatent survey --faces 20000 --out faces.safetensors`)
 # comes with the library, as scores only: every w comes back from its seed. Its first 200 must be yours. (It also has smile, mouth, eyes and pose,
 # from the geometry of 68 points on each face.)
 #
@@ -102,9 +102,9 @@ print(f"previews against full renders, 6 faces: ages differ by {(full[:, 0] - ag
 
 # %%
 fig, axes = plot.chart(1, 2, height=4.4, width_ratios=[3, 2])
-for gender, side, colour in (("female", population.column("male") < 0.5, 1), ("male", population.column("male") >= 0.5, 0)):
-    axes[0].hist(population.column("age")[side].numpy(), bins=range(0, 82, 3), histtype="step", linewidth=2.4, color=plot.COLOURS[colour], label=f"perceived {gender}")
-    axes[1].bar(gender, float((population.column("age")[side] > 55).float().mean() * 100), color=plot.COLOURS[colour])
+for gender, side, color in (("female", population.column("male") < 0.5, 1), ("male", population.column("male") >= 0.5, 0)):
+    axes[0].hist(population.column("age")[side].numpy(), bins=range(0, 82, 3), histtype="step", linewidth=2.4, color=plot.COLORS[color], label=f"perceived {gender}")
+    axes[1].bar(gender, float((population.column("age")[side] > 55).float().mean() * 100), color=plot.COLORS[color])
 axes[0].set(title="10,000 faces that do not exist", xlabel="perceived age in years", ylabel="faces")
 axes[1].set(title="… and how many are over 55", ylabel="% of them")
 axes[0].legend()
@@ -133,7 +133,7 @@ print(f"one step of it is {raw.step:.2f} long: how much faces differ along it (o
 women = [0, 4, 10, 18]
 ws = coordinates(women)
 rows = torch.cat([faces.synthesis(raw.move(ws, amount)) for amount in (0, 1.5, 2.5)])
-fig = plot.labelled_grid(
+fig = plot.labeled_grid(
     rows, rows=["as they were", "+1.5 steps", "+2.5 steps"], columns=[f"seed {seed}" for seed in women],
     caption="Add the formula to women, and old men appear.",
 )  # fmt: skip
@@ -150,8 +150,8 @@ plot.show(fig, alt="Four women in columns; going down they grow older, and in th
 # %%
 male = population.column("male")
 gender = find.find(faces, population, "male", by="logistic", ridge=0.001)  # the strength that held-out faces choose
-share = [100 * float((male[group] > 0.5).float().mean()) for group in ((age >= 18) & (age <= 28), age >= 55)]
-print(f"perceived male among the young: {share[0]:.0f} %, among the old: {share[1]:.0f} %")
+percent = [100 * float((male[group] > 0.5).float().mean()) for group in ((age >= 18) & (age <= 28), age >= 55)]
+print(f"perceived male among the young: {percent[0]:.0f} %, among the old: {percent[1]:.0f} %")
 print(f"angle between 'older' and 'more male': {find.angle_degrees(raw, gender):.0f}° (90° would be: nothing to do with each other)")
 
 # %% [markdown]
@@ -177,18 +177,18 @@ for tie in ties:
     print(f"correlation {tie:.1f}: the difference of means is {angles['difference of means'][-1]:.0f}° off the truth")
 
 # %%
-middle = dvlatent.broadcast(toy.w_mean[None], toy.num_layers)  # the average toy face, from the population in which the two go together most
-rows = torch.cat([find.find(toy, people, "age", **way).move_to(middle, at=2.5) for way in ways])
+average = dvlatent.broadcast(toy.w_mean[None], toy.num_layers)  # the average toy face, from the population in which the two go together most
+rows = torch.cat([find.find(toy, people, "age", **way).move_to(average, at=2.5) for way in ways])
 fig = plot.strip(
-    toy.synthesis(torch.cat([middle, rows])), titles=["the average", *(f"older: {name}" for name in angles)],
+    toy.synthesis(torch.cat([average, rows])), titles=["the average", *(f"older: {name}" for name in angles)],
     caption="Glasses grow along with the difference of means, though they have nothing to do with age. (Balanced, few faces are left: other things drift.)",
 )  # fmt: skip
 plot.show(fig, alt="Four drawn faces: the average, and three older ones; the one made by the difference of means has much thicker glasses.")
 
 # %%
 fig, axes = plot.chart(height=4.2)
-for colour, (name, degrees) in zip((1, 4, 2), angles.items(), strict=True):
-    axes.plot(ties, degrees, "o-", color=plot.COLOURS[colour], label=name)
+for color, (name, degrees) in zip((1, 4, 2), angles.items(), strict=True):
+    axes.plot(ties, degrees, "o-", color=plot.COLORS[color], label=name)
 axes.set(title="How far off the true direction?", xlabel="correlation of age and glasses in the population", ylabel="degrees", ylim=(0, 40))
 axes.legend()
 plot.show(fig, alt="The angle to the truth grows with the correlation for the difference of means, and stays small for the cures.")
@@ -246,7 +246,7 @@ for name, one in found.items():
 # **Check your guess.** Read two columns together: how much "male" comes along, and who remains the same person. All four cures cut the leak, and
 # all of them keep more people themselves than the raw formula, because they move a face no farther than ageing needs.
 #
-# A dozen faces are few. The same table for 500 unseen adults, with intervals, is printed by `python benchmarks/directions.py`; MODELS.md has
+# A dozen faces are few. The same table for 500 unseen adults, with intervals, is printed by `python benchmarks/directions.py`; docs/MODELS.md has
 # its numbers. One thing there is worth knowing: the finder gives its own directions better marks than the judge does. That is why
 # one asks a judge.
 
@@ -254,7 +254,7 @@ for name, one in found.items():
 person = coordinates([0])
 amounts = {"younger": -1, "older": 1, "much older": 1.6}
 rows = torch.cat([(amount * edit)(person) for amount in amounts.values() for edit in edits.values()])
-fig = plot.labelled_grid(
+fig = plot.labeled_grid(
     faces.preview(rows), rows=list(amounts), columns=list(edits), caption="One woman, five formulas. The first one makes a man of her.",
 )  # fmt: skip
 plot.show(fig, alt="Three rows of five faces of one woman, younger, older and much older; the raw formula makes a man of her, the others do not.")
@@ -287,7 +287,7 @@ plot.show(fig, alt="The same person six times, from child to old age, each title
 # %%
 from dataclasses import replace
 
-from judge import glasses_labels
+from dvlatent.faces.judge import glasses_labels
 
 labels = {seed: wears for seed, wears in glasses_labels().items() if seed < 10_000}  # the judge learned from others
 seen = population.take(list(labels))  # seed s is row s
@@ -308,7 +308,7 @@ for name, direction in named.items():
 # %%
 most = {"older": 2, "more male": 2.5, "smile": 2, "glasses": 2.5, "turn": 2}  # steps
 rows = [named[name].move(you, sign * steps) for sign in (-1, 0, 1) for name, steps in most.items()]
-fig = plot.labelled_grid(
+fig = plot.labeled_grid(
     faces.preview(torch.cat(rows)), rows=["less", "as they are", "more"], columns=list(most),
     caption="Five directions, one person. Watch each column for what else changes.",
 )  # fmt: skip
@@ -373,10 +373,10 @@ from dvlatent.editing.optimize_edit import OptimizeEditConfig, optimize_edit
 
 reader = dvlatent.load("attributes").differentiable()  # the finder once more, slower, with gradients
 for step in optimize_edit(faces, older, reader, identity, OptimizeEditConfig(steps=3)):
-    print(f"update {step.index + 1}: {step.gained:+3.0f} years, says the finder; identity distance {step.apart:.2f}")
+    print(f"update {step.index + 1}: {step.gain:+3.0f} years, says the finder; identity distance {step.identity_distance:.2f}")
 
 # %% [markdown]
-# Seven hundred updates take some twenty minutes; what they found comes with the library (`dvlatent train age-edit` makes it again). Marked by the judge,
+# Seven hundred updates take some twenty minutes; what they found comes with the library (`python recipes/age_edit.py` makes it again). Marked by the judge,
 # whom nobody asked on the way, on people whom nobody has seen:
 
 # %%
@@ -389,14 +389,14 @@ for name, one in marks.items():
     print(f"{name:9} {years:+.0f} years, {kept:.0f} % the same person")
 
 # %%
-row = torch.cat([some for one in coordinates([0, 13]).split(1) for some in (one, (2 * older)(one), sharper(one))])
+row = torch.cat([ws for one in coordinates([0, 13]).split(1) for ws in (one, (2 * older)(one), sharper(one))])
 fig = plot.strip(faces.preview(row), titles=2 * ["as drawn", "formula", "gradient"], caption="The formula makes somebody old. The gradient makes them old.")
 plot.show(fig, alt="Two people as drawn, aged by the formula and aged by gradient: the woman's hair is bleached by the formula and only greys by gradient.")
 
 # %% [markdown]
 # **Check your guess.** Look at her hair: the formula bleaches it, like much dyed hair among the old; the gradient greys what is there. Look at
 # his lip: nobody asked for a moustache, but many old men have one, and the network of identity does not mind. On 500 unseen adults
-# `python benchmarks/directions.py` prints what comes of it (MODELS.md has the numbers).
+# `python benchmarks/directions.py` prints what comes of it (docs/MODELS.md has the numbers).
 #
 # Beware: a network that is asked by gradient can be flattered; in the end that is an **adversarial example**. Without the weight on colours this
 # search painted skin orange, and the finder loved it. A judge and your own eyes are not optional.
@@ -412,7 +412,7 @@ plot.show(fig, alt="Two people as drawn, aged by the formula and aged by gradien
 others = everybody.take(slice(10_000, None))  # the second half
 w, other_w = w.double().numpy(), others.latents(faces)[1].double().numpy()
 sizes = [100, 200, 500, 1000, 2000, 5000]
-fits = {"difference of means": find.tail_difference, "regression": lambda w, age: find.fits.ridge_regression(w, age, 1).vector}
+fits = {"difference of means": find.tail_difference, "regression": lambda w, age: find.ridge_regression(w, age, 1).vector}
 curves = {}
 for name, fit in fits.items():
     reference = fit(other_w, others.column("age").double().numpy())
@@ -421,10 +421,10 @@ for name, fit in fits.items():
 
 # %%
 fig, axes = plot.chart(height=4.4)
-for colour, (name, curve) in enumerate(curves.items()):
+for color, (name, curve) in enumerate(curves.items()):
     value, low, high = ([getattr(one, part) for _, one in curve] for part in ("value", "low", "high"))
-    axes.fill_between(sizes, low, high, color=plot.COLOURS[colour], alpha=0.2)
-    axes.plot(sizes, value, "o-", color=plot.COLOURS[colour], label=name)
+    axes.fill_between(sizes, low, high, color=plot.COLORS[color], alpha=0.2)
+    axes.plot(sizes, value, "o-", color=plot.COLORS[color], label=name)
 axes.set(xscale="log", xlabel="faces surveyed", ylabel="cosine to the one from 10,000 others", title="How many faces are enough?", ylim=(0, 1.02))
 axes.set_xticks(sizes, sizes)
 axes.minorticks_off()
@@ -453,7 +453,7 @@ for one in axes_found:
 # %%
 rows = torch.cat([one.move(you, amount) for amount in (-2.5, 2.5) for one in axes_found])
 names = [one.name.replace(" (", "\n(") for one in axes_found]
-fig = plot.labelled_grid(faces.preview(rows), rows=["−2.5 steps", "+2.5 steps"], columns=names, caption="Axes that nobody asked for: several things at once.")
+fig = plot.labeled_grid(faces.preview(rows), rows=["−2.5 steps", "+2.5 steps"], columns=names, caption="Axes that nobody asked for: several things at once.")
 plot.show(fig, alt="One face moved both ways along axes found without labels; several features change together in each column.")
 
 # %% [markdown]
@@ -538,6 +538,6 @@ check("exercise 3", forty, lambda at: abs(at - (40 - np.polyfit(along, age.numpy
 #
 # ## What next
 #
-# Everything here was done to people who do not exist. Your own face is a point of this space, too: finding it is lesson 06, and making a filter that needs
-# no such search is lesson 07. Until then, [04](04_averaging_and_interpolation.ipynb) has the tools to travel, and
-# [02](02_mnist_latent_map.ipynb) shows the same order in a space of two dimensions, where you can see it whole.
+# Everything here was done to people who do not exist. Your own face is a point of this space, too: [06 · Is your own photo somewhere in there?](06_inversion.ipynb)
+# finds it, and [07](07_distillation.ipynb) makes a filter that needs no such search. [02](02_mnist_latent_map.ipynb) shows the same order in a space of
+# two dimensions, where you can see it whole.
