@@ -27,6 +27,7 @@ shapes.update("jaxtyping_disable", True)
 settings.register_profile("laws", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile("laws")
 
+
 def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: the processes of our tests must hear Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
