@@ -68,8 +68,12 @@ def _offline(notebook: NotebookNode) -> NotebookNode:
             cell.source = re.sub(r"\[!\[([^\]]+)\]\(https?://[^)]*\)\]\((\S+?)\)", r"[\1](\2)", cell.source)
             cell.source = re.sub(r"<details>\s*<summary>(.*?)</summary>", r"⟦\1⟧\n", cell.source).replace("</details>", "\n⟦⟧\n")
         for out in cell.get("outputs", []):
-            if WIDGET in out.get("data", {}):  # some bring a page of their own that needs no kernel
-                alone = out.data.get("text/html", MOVED)
+            data, alone = out.get("data", {}), None
+            if WIDGET in data:  # some bring a page of their own that needs no kernel
+                alone = data.get("text/html", MOVED)
+            elif "image/svg+xml" in data:  # nbconvert would drop its alt text; the drawing itself has a title and a description
+                alone = data["image/svg+xml"]
+            if alone:
                 out.data, out.metadata = nbformat.from_dict({"text/html": alone}), nbformat.from_dict({})
     return notebook
 

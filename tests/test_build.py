@@ -33,6 +33,8 @@ from IPython.display import display
 
 display({"image/png": b"abc", "text/plain": "a red square"}, metadata={"image/png": {"alt": 'a "red" square', "width": 300}}, raw=True)
 display({"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}, raw=True)
+drawing = '<svg role="img"><title>a map</title></svg>'
+display({"image/svg+xml": drawing, "text/plain": "a map of three"}, metadata={"image/svg+xml": {"alt": "a map of three"}}, raw=True)
 
 # %% [markdown]
 # [Next](43_more.ipynb#top)
@@ -102,7 +104,7 @@ def test_pages_work_offline_and_keep_alt_text(folder, capsys):
     assert not re.search(r"""<script|<link|@import|(src|srcset)=["'](?!data:)|url\(""", page + index)
     (picture,) = re.findall(r"<img [^>]*>", page)
     assert """alt='a "red" square'""" in picture and 'width="300"' in picture
-    assert "something to move here" in page
+    assert "something to move here" in page and '<svg role="img"><title>a map</title></svg>' in page
     assert 'href="43_more.html#top"' in page and "Next →" in page
     details = page[page.index("<details>") : page.index("</details>")]
     assert "<summary>Solution</summary>" in details and "42" in details

@@ -123,7 +123,7 @@ print("a hundred times smaller, or more?", gain > 100)
 # %%
 fig, axes = plot.chart(height=4.2)
 for colour, (name, some) in enumerate({"Adam": steps, "quasi-Newton": quick}.items()):
-    axes.semilogy([float(step.parts["pixels"]) for step in some], color=plot.COLOURS[colour], label=name)
+    axes.semilogy([float(step.parts["pixels"]) for step in some], color=plot.COLORS[colour], label=name)
 axes.set(title="Fifty looks, two ways downhill", xlabel="looks at a picture", ylabel="mean squared error of the pixels")
 axes.legend()
 plot.show(fig, alt="Two falling curves on a logarithmic axis: Adam's flattens early, the quasi-Newton method's goes on falling by orders of magnitude.")
@@ -223,7 +223,7 @@ fig, axes = plot.chart(height=4.2)
 axes.axvline(31, color="0.6", linestyle="--", label="the layers part")
 for colour, name in enumerate(("pixels", "perceptual", "identity")):
     curve = [parts[name] / history[0][name] for parts in history]
-    axes.plot(curve, color=plot.COLOURS[colour], label=name)
+    axes.plot(curve, color=plot.COLORS[colour], label=name)
 axes.set(title="What the search sees", xlabel="step", ylabel="share of the distance at the start", ylim=(0, 1.1))
 axes.legend()
 plot.show(fig, alt="Three falling curves over fifty-four steps: pixels, perceptual distance and identity distance, each as a share of its start.")
@@ -266,8 +266,8 @@ for share, ws in zip(shares, line, strict=True):
 fig, axes = plot.chart(height=4.6)
 decibels, _, years, _ = zip(*bargain, strict=True)
 print("in W+ more like her:", decibels[4] > decibels[0], "  in W more years:", years[0] > years[4])
-axes.plot(decibels[:5], years[:5], "o-", markersize=10, color=plot.COLOURS[0])
-axes.plot(decibels[4:], years[4:], "o--", markersize=10, color=plot.COLOURS[1])
+axes.plot(decibels[:5], years[:5], "o-", markersize=10, color=plot.COLORS[0])
+axes.plot(decibels[4:], years[4:], "o--", markersize=10, color=plot.COLORS[1])
 for name, at in (("in W", 0), ("in W+", 4), ("beyond", 5)):
     axes.annotate(name, (decibels[at], years[at]), xytext=(10, 8), textcoords="offset points", size=15)
 axes.set(title="The bargain, for one photo", xlabel="likeness: dB to the photo", ylabel="editability: years gained by +2 steps")
@@ -277,7 +277,7 @@ plot.show(fig, alt="A curve from the answer in W to the one in W plus: likeness 
 # %%
 rows = torch.cat([pictures[2 * at + aged] for aged in (0, 1) for at in (0, 2, 4, 5)])
 columns = ["in W", "half way", "in W+", "beyond"]
-fig = plot.labelled_grid(rows, rows=["found", "two steps older"], columns=columns, caption="Left: old all over. Right: like the photo, less willing to age.")
+fig = plot.labeled_grid(rows, rows=["found", "two steps older"], columns=columns, caption="Left: old all over. Right: like the photo, less willing to age.")
 plot.show(fig, alt="Four versions of the astronaut from W to W plus and beyond; below each the same person two steps older.")
 
 # %% [markdown]
@@ -349,7 +349,7 @@ with torch.no_grad():
 *_, step = invert(faces, hard, InvertConfig(steps=10, space="w"), distance=distance, identity=identity, start=begin)
 back = step.image.clamp(-1, 1)
 print("hardest to draw:", list(trouble)[int(likeness(back, hard).psnr_db.argmin())])
-fig = plot.labelled_grid(torch.cat([hard, back]), rows=["shown", "found"], columns=list(trouble), caption="It answers every question with what it knows.")
+fig = plot.labeled_grid(torch.cat([hard, back]), rows=["shown", "found"], columns=list(trouble), caption="It answers every question with what it knows.")
 plot.show(fig, alt="A face with a drawn hat, with a drawn hand, and on its side; below: a felt hat, no hand at all, and somebody else, upright.")
 
 # %% [markdown]
