@@ -1,24 +1,27 @@
-"""The autoencoder: shapes, closed forms, the same seed the same map, and a map that beats PCA's on real digits."""
+"""The autoencoder: shapes, closed forms, the same seed the same map. `test_recipes_digits.py` has the maps that are shipped."""
 
 import math
 from dataclasses import replace
 
-import maps as ship_maps
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from torch.testing import assert_close
 
-from dvlatent import zoo
-from dvlatent.autoencoder import train as encode
 from dvlatent.autoencoder.model import FACES, Autoencoder, AutoencoderConfig, as_pictures, perceptron
-from dvlatent.autoencoder.train import AutoencoderTrainConfig, attention, encode_all, information, redraw_error, sample, train_autoencoder
-from dvlatent.errors import CheckpointError, ShapeError
+from dvlatent.autoencoder.train import (
+    AutoencoderTrainConfig,
+    as_float,
+    encode_all,
+    information,
+    pixel_weights,
+    redraw_error,
+    sample,
+    train_autoencoder,
+)
+from dvlatent.errors import ShapeError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-SMALL = AutoencoderConfig(side=8, look=8, encoder=(32,), decoder=(32,))
+SMALL = AutoencoderConfig(side=8, encoder_side=8, encoder=(32,), decoder=(32,))
 
 
 def bars(count=256, seed=0):
@@ -52,24 +55,20 @@ def test_by_hand_it_is_two_stacks_of_layers():
     assert_close(net.decode(x[:, :2]), torch.tanh(y / 2).view(2, 1, 28, 28))
 
 
-@pytest.mark.parametrize(("middle", "deviation"), [(0.0, 1.0), (1.5, 1.0), (-2.0, 0.3), (0.2, 3.0)])
-def test_information_is_the_closed_form_and_agrees_with_torch(middle, deviation):
-    m, s = torch.full((1, 2), middle), torch.full((1, 2), deviation)
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1.5, 1.0), (-2.0, 0.3), (0.2, 3.0)])
+def test_information_is_the_closed_form_and_agrees_with_torch(mean, std):
+    m, s = torch.full((1, 2), mean), torch.full((1, 2), std)
     peer = torch.distributions.kl_divergence(torch.distributions.Normal(m, s), torch.distributions.Normal(0, 1)).sum()
     assert_close(information(m, 2 * s.log())[0], peer)
 
 
-def test_samples_of_a_cloud_have_its_middle_and_size():
+def test_samples_of_a_cloud_have_its_mean_and_size_and_points_stay():
     m, log_variance = torch.tensor([[1.0, -2.0]]).repeat(20_000, 1), torch.tensor([[0.0, -2.0]]).repeat(20_000, 1)
     drawn = sample(m, log_variance, torch.Generator().manual_seed(0))
     assert_close(drawn.mean(0), torch.tensor([1.0, -2.0]), atol=0.03, rtol=0)
     assert_close(drawn.std(0), torch.tensor([1.0, math.exp(-1)]), atol=0.02, rtol=0)
-
-
-def test_points_are_not_moved_by_sampling():
-    net, image = Autoencoder(SMALL), bars(8)[0]
-    middle, log_variance = net.posterior(image)
-    assert torch.equal(sample(middle, log_variance, torch.Generator()), middle)
+    point, log_variance = Autoencoder(SMALL).posterior(bars(8)[0])
+    assert torch.equal(sample(point, log_variance, torch.Generator()), point)
 
 
 @pytest.mark.parametrize("variational", [False, True])
@@ -118,15 +117,15 @@ def test_bytes_and_floats_are_the_same_pictures():
     images = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8)
     config = AutoencoderTrainConfig(steps=3, batch=8)
     *_, a = train_autoencoder(images, Autoencoder(SMALL), config)
-    *_, b = train_autoencoder(encode.as_float(images), Autoencoder(SMALL), config)
+    *_, b = train_autoencoder(as_float(images), Autoencoder(SMALL), config)
     assert a.error == b.error
-    assert_close(encode_all(a.net, images, batch=7), encode_all(b.net, encode.as_float(images)))
-    mean = float(((b.net.eval()(encode.as_float(images)) - encode.as_float(images)) / 2).square().mean().detach())
+    assert_close(encode_all(a.net, images, batch=7), encode_all(b.net, as_float(images)))
+    mean = float(((b.net.eval()(as_float(images)) - as_float(images)) / 2).square().mean().detach())
     assert redraw_error(a.net, images, batch=11) == pytest.approx(mean, rel=1e-5)
 
 
 def test_focus_counts_the_middle_more_and_one_on_average():
-    flat, sharp = attention(9, 0.0), attention(9, 2.0)
+    flat, sharp = pixel_weights(9, 0.0), pixel_weights(9, 2.0)
     assert torch.equal(flat, torch.ones(9, 9)) and sharp.mean() == pytest.approx(1)
     assert sharp[4, 4] == sharp.max() and sharp[0, 0] == pytest.approx(float(sharp[4, 4]) * math.exp(-4))
 
@@ -149,32 +148,3 @@ def test_what_does_not_fit_is_refused_in_words(call, words):
 def test_the_last_numbers_are_logits_of_ink():
     assert_close(as_pictures(torch.tensor([[0.0, 100, -100, math.log(3)]]), 1, 2).flatten(), torch.tensor([0.0, 1, -1, 0.5]))
     assert [type(layer).__name__ for layer in perceptron(2, 3, 4)] == ["Linear", "SiLU", "Linear"]
-
-
-# What is shipped
-
-
-@pytest.mark.parametrize(("name", "side", "channels"), [("digit-map", 28, 1), ("face-map", 64, 3)])
-def test_the_shipped_maps_load_say_where_they_come_from_and_are_small(name, side, channels):
-    net = zoo.load(name)
-    assert net.decode(torch.zeros(1, 2)).shape == (1, channels, side, side) and not net.training
-    path = zoo.WEIGHTS / f"{name}.safetensors"
-    assert path.stat().st_size < 2e6
-    with safe_open(path, "pt") as file:
-        description = file.metadata()["description"]
-    for word in ("command", "licence", "scores", f"dvlatent train {name}"):
-        assert word in description
-
-
-def test_the_shipped_digit_map_beats_the_plane_of_pca():
-    """The bar: 1.5 times the accuracy of the ten nearest on two principal components, on held-out digits."""
-    scores = ship_maps.digit_scores(zoo.load("digit-map"), zoo.load("mnist"))
-    assert scores["accuracy"] >= 1.5 * scores["pca_accuracy"]
-
-
-def test_training_again_is_one_command_of_few_steps(tmp_path):
-    ship_maps.ship_digit_map(tmp_path / "map.safetensors", steps=5)
-    net = zoo.read_map(tmp_path / "map.safetensors")
-    assert net.decode(torch.zeros(1, 2)).shape == (1, 1, 28, 28)
-    with pytest.raises(CheckpointError, match="was needed"):
-        zoo.read_map(zoo.WEIGHTS / "faces-preview.safetensors")
