@@ -125,7 +125,7 @@ def times(one: Filter, faces: torch.nn.Module, threads: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = onnx_runner(str(export_onnx(one, Path(folder, "filter.onnx"))), threads)
         quick = seconds_a_photo(partial(run, photo, 1.0), 50)
-    slow = seconds_of_a_search(faces, photo, distance=dvlatent.load("perceptual"), identity=dvlatent.load("identity"), looks=8)
+    slow = seconds_of_a_search(faces, photo, distance=dvlatent.load("perceptual"), identity=dvlatent.load("identity"), steps=8)
     print(f"{threads} threads: filter {1000 * quick:.1f} ms; inversion with its usual settings: {slow:.0f} s")
     print(f"  the filter is {slow / quick:,.0f} times faster")
 

@@ -1,10 +1,10 @@
-"""Inversion in numbers: how like, how near to the truth, how well it edits, and how long it takes.
+"""Inversion in numbers: how like the photo, how near to the true w, how well it edits, and how long it takes.
 
     python benchmarks/inversion.py [astronaut] [own] [encoder] [classical] [bad] [--faces 100] [--threads 2]
 
 All pictures are full renders reduced to 256 px. Seconds are those of the wall clock, so nothing else should use the computer; seconds of
-the processor, all cores together, stand behind them. Identity is dlib's network: the searches look at it too where the line does not say
-"blind", so a small distance there says less. Edits are read by the judge, which neither the search nor the directions have seen.
+the processor, all cores together, stand behind them. Identity is dlib's network: unless a line says "blind", the search uses it too, and
+a small distance there says less. Edits are scored by the judge, which neither the search nor the directions have used.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ import dvlatent
 from dvlatent import images
 from dvlatent.errors import NoFace
 from dvlatent.inversion.invert import InvertConfig, invert
+from dvlatent.inversion.optimizers import AdamConfig
 from dvlatent.inversion.tune import TuneConfig, tune
 from dvlatent.metrics.inversion import away_from_truth, describe, edited, editing_consistency, likeness
 from dvlatent.stats import bootstrap
@@ -37,7 +39,7 @@ OLDER = 2.0  # steps of the age direction
 
 
 class Clock:
-    """Time since it was made: of the wall, and of the processor."""
+    """Seconds since it was made, of the wall clock and of the processor."""
 
     def __init__(self) -> None:
         self.wall, self.processor = time.monotonic(), time.process_time()
@@ -49,7 +51,7 @@ class Clock:
 
 @dataclass
 class House:
-    """All networks that are needed."""
+    """All networks."""
 
     faces: torch.nn.Module
     distance: torch.nn.Module
@@ -72,9 +74,7 @@ class House:
     def show(self, name: str, ws: Tensor, photo: Tensor, took: str, generator: torch.nn.Module | None = None) -> None:
         """One line: likeness, and what the age edit does."""
 
-        def draw(some: Tensor) -> Tensor:
-            return self.draw(some, generator)
-
+        draw = partial(self.draw, generator=generator)
         now = likeness(draw(ws), photo, self.distance, self.identity)
         older = edited(draw, ws, photo, OLDER * self.age, self.judge, self.identity)
         years = f"{float(older.change('age').mean()):+.0f} years, identity {float(older.identity.mean()):.2f}"
@@ -110,32 +110,31 @@ def portrait() -> Tensor:
 def table(house: House, arguments: argparse.Namespace) -> None:
     """W, W+, encoder, encoder + W+, tuned: the astronaut."""
     photo = portrait()
-    long = {"steps": arguments.steps} if arguments.steps else {"seconds": arguments.seconds}
+    duration = {"steps": arguments.steps} if arguments.steps else {"seconds": arguments.seconds}
     print(f"The astronaut (perceived age {float(house.judge(photo)[0, 0]):.0f}; bar: 25 dB and identity below 0.5 in 60 s)")
-    for name, changes in {"W": {"space": "w"}, "W+": {}, "W+, Adam": {"optimiser": "adam"}, "W+, blind": {"identity": 0.0}}.items():
-        ws, took = house.find(photo, InvertConfig(**long, **changes))
-        house.show(name, ws, photo, took)
-        found = ws if name == "W+" else found if name != "W" else None
+    ways = {"W": {"space": "w"}, "W+": {}, "W+, Adam": {"optimizer": AdamConfig()}, "W+, blind": {"identity_weight": 0.0}}
+    found = {}
+    for name, changes in ways.items():
+        found[name], took = house.find(photo, InvertConfig(**duration, **changes))
+        house.show(name, found[name], photo, took)
     if house.encoder:
         began = time.monotonic()
         guess = dvlatent.broadcast(house.encoder(photo), house.faces.num_layers)
         house.show("encoder", guess, photo, f"{1000 * (time.monotonic() - began):.0f} ms")
-        ws, took = house.find(photo, InvertConfig(**long), start=guess)
+        ws, took = house.find(photo, InvertConfig(**duration), start=guess)
         house.show("encoder + W+", ws, photo, took)
-        ws, took = house.find(photo, InvertConfig(**long, rounded=True), start=guess)
-        house.show("encoder + W+, rounded", ws, photo, took)
+        ws, took = house.find(photo, InvertConfig(**duration, bf16=True), start=guess)
+        house.show("encoder + W+, bf16", ws, photo, took)
     clock = Clock()
-    *_, step = tune(house.faces, photo, found, TuneConfig(), distance=house.distance, identity=house.identity)
-    tuning = step.tuning()
-    house.show("W+, tuned", found, photo, clock.say(step.index), tuning.apply(house.faces))
-    print(f"  the tuning has {tuning.nbytes / 1e6:.1f} MB")
+    *_, step = tune(house.faces, photo, found["W+"], TuneConfig(), distance=house.distance, identity=house.identity)
+    house.show("W+, tuned", found["W+"], photo, clock.say(step.index), step.tuned)
     quick = InvertConfig(steps=100)
-    apart = editing_consistency(house.draw, found, OLDER * house.age, lambda picture: house.find(picture, quick)[0], house.distance)
-    print(f"  edit, invert again, undo: perceptual distance {float(apart):.3f}")
+    change = editing_consistency(house.draw, found["W+"], OLDER * house.age, lambda picture: house.find(picture, quick)[0], house.distance)
+    print(f"  edit, invert again, undo: perceptual distance {float(change):.3f}")
 
 
 def drawn(house: House, faces: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Unseen faces: ws and preview, one after the other."""
+    """Unseen faces: ws and preview of each."""
     for seed in tqdm(range(FIRST_SEED, FIRST_SEED + faces), unit="face"):
         w = house.faces.mapping(dvlatent.normal(seed, house.faces.z_dim))
         ws = dvlatent.broadcast(dvlatent.truncate(w, toward=house.faces.w_mean, psi=0.7), house.faces.num_layers)
@@ -149,12 +148,12 @@ def own(house: House, arguments: argparse.Namespace) -> None:
     away, like = [], []
     for ws, photo in drawn(house, arguments.faces):
         start = house.encoder(photo) if house.encoder else None
-        found, _ = house.find(photo, InvertConfig(steps=steps, space="w", centre=0.0025), start)
+        found, _ = house.find(photo, InvertConfig(steps=steps, space="w", mean_weight=0.0025), start)
         away.append(float(away_from_truth(found, ws, house.faces.w_mean)))
         like.append(float(likeness(house.draw(found), house.draw(ws)).psnr_db))
     print(f"  relative distance: mean {bootstrap(np.array(away))}, median {np.median(away):.3f}, worst {max(away):.3f}")
     print(f"  {np.mean(like):.1f} dB on average")
-    print("  stuck on the way (above 0.5): seeds", ", ".join(str(FIRST_SEED + at) for at, one in enumerate(away) if one > 0.5) or "none")
+    print("  stuck on the way (above 0.5): seeds", ", ".join(str(FIRST_SEED + at) for at, far in enumerate(away) if far > 0.5) or "none")
 
 
 def encoded(house: House, arguments: argparse.Namespace) -> None:
@@ -187,7 +186,7 @@ def classical(house: House, arguments: argparse.Namespace) -> None:
     for steps in (60, 100):
         ws, took = house.find(photo, InvertConfig(steps=steps))
         house.show(f"ours, {steps} steps", ws, photo, took)
-        ws, took = house.find(photo, InvertConfig(steps=steps, identity=0.0))
+        ws, took = house.find(photo, InvertConfig(steps=steps, identity_weight=0.0))
         house.show(f"ours, {steps} steps, blind", ws, photo, took)
     clock = Clock()
     ws = projected(house.faces, photo, house.distance)
@@ -196,7 +195,7 @@ def classical(house: House, arguments: argparse.Namespace) -> None:
 
 @torch.enable_grad()
 def projected(generator: torch.nn.Module, photo: Tensor, distance: torch.nn.Module, steps: int = 1000) -> Tensor:
-    """The classical settings: one w, Adam at 0.1 with its ramps, noise on w until three quarters, only how different it looks."""
+    """The classical settings: one w, Adam at 0.1 with its ramps, noise on w for three quarters of the steps, perceptual distance only."""
     sample = generator.mapping(dvlatent.normal(range(10_000), generator.z_dim))
     std = float((sample - generator.w_mean).square().sum(dim=1).mean().sqrt())
     w = generator.w_mean[None].clone().requires_grad_()
@@ -215,7 +214,7 @@ def projected(generator: torch.nn.Module, photo: Tensor, distance: torch.nn.Modu
 
 
 def bad(house: House, arguments: argparse.Namespace) -> None:
-    """Ten generated faces, photographed badly: turned, dark and compressed. Found again as whom?"""
+    """Generated faces, photographed badly: turned, dark and compressed. Is the same person found?"""
     aligner, rng = dvlatent.load("aligner"), np.random.RandomState(0)
     how = "turned up to 20 degrees, half as bright, JPEG at quality 30"
     print(f"{arguments.bad} generated faces photographed badly ({how}), {arguments.steps or InvertConfig().steps} steps")
@@ -231,13 +230,13 @@ def bad(house: House, arguments: argparse.Namespace) -> None:
         start = house.encoder(photo) if house.encoder else None
         ws, took = house.find(photo, InvertConfig(steps=arguments.steps or InvertConfig().steps), start)
         picture = house.draw(ws)
-        who = float((house.identity(picture) - house.identity(clean)).norm())
+        identity = float((house.identity(picture) - house.identity(clean)).norm())
         line = describe(likeness(picture, photo, house.distance, house.identity))
-        print(f"  seed {seed}, {angle:+3.0f} degrees: {took} {line}; from the clean face: identity {who:.2f}", flush=True)
+        print(f"  seed {seed}, {angle:+3.0f} degrees: {took} {line}; from the clean face: identity {identity:.2f}", flush=True)
 
 
 def photographed(face: Tensor, angle: float) -> Tensor:
-    """A face on a wider, grey picture, turned, darkened, saved small and read again."""
+    """A face on a wider, gray picture, turned, darkened, saved small and read again."""
     picture = Pillow.fromarray(images.to_uint8(images.resize(face, 512))[0])
     wide = Pillow.new("RGB", (900, 800), (120, 120, 120))
     wide.paste(picture, (194, 144))

@@ -1,38 +1,34 @@
-"""Training the encoder: pictures whose w is known, because we drew them. Taught in notebook 06.
+"""Train the encoder (`dvlatent/inversion/encoder.py`) on generated faces, whose w is known.
 
-Faces are drawn (`draw_pool`) and looked at (`look_pool`) once, as they are and as another camera might show them; then `train_encoder`
-learns to tell w from what was seen, and `encoder_scores` measures it on other faces. `dvlatent train encoder` does it all, resumably.
+`python recipes/encoder.py --out encoder.safetensors` draws faces once into --pool and reads their features, as they are and disturbed;
+then it trains the head to give w, and measures it on other faces. All stages resume.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import LICENSE, array_on_disk, natural
+from common import LICENSE, array_on_disk, command, half, natural, parser, run
 from disturb import disturb
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from dvlatent import checkpoint, images
-from dvlatent.errors import CheckpointError
-from dvlatent.inversion.encoder import SIZE_PX, THUMBNAIL_PX, Encoder, reduced
+from dvlatent.inversion.encoder import SIZE_PX, Encoder, Head, reduced
 from dvlatent.latents import broadcast, w_of
-from dvlatent.training import progress, restored, state_of
+from dvlatent.training import TrainingState, autocast, progress, update_ema, warm_decay, warmup_cosine
 from dvlatent.types import Generator, W
 from dvlatent.zoo import close_up, load
 
-UNSEEN = 20_000  # the first seed that neither the encoder nor the directions have seen
+FIRST_TEST_SEED = 20_000  # neither the encoder nor the directions learn from seeds from here on
 SAVE_EVERY = 200  # steps
-CHUNK = 50  # pictures looked at together
-THUMBNAIL = 3 * THUMBNAIL_PX**2  # numbers in a thumbnail
+CHUNK = 50  # pictures read together
 
 
 @dataclass(frozen=True)
@@ -41,13 +37,13 @@ class EncoderConfig:
 
     faces: int = 20_000  # drawn once
     first_seed: int = 0
-    psi: float = 1.0  # truncation of the faces it learns from: all the variety there is
-    looks: int = 2  # at each face: the first as it is, the others disturbed
-    disturbed: float = 0.5  # how strongly light, colour and crop are changed then; the judge's training has 1
-    steps: int = 1500  # optimiser steps
-    batch: int = 256  # looks in a step
+    psi: float = 1.0  # truncation of the faces: 1 keeps all their variety
+    views: int = 2  # of each face: the first as it is, the others disturbed
+    strength: float = 0.5  # how strongly they are disturbed; the judge learns with 1
+    steps: int = 1500  # optimizer steps
+    batch: int = 256  # views in a step
     lr: float = 1e-3  # AdamW's learning rate at its highest
-    decay: float = 0.2  # AdamW's weight decay
+    weight_decay: float = 0.2  # of AdamW
     hidden: int = 1024  # numbers in the inner layers
     bf16: bool = True  # 16-bit numbers: twice as fast where the processor has them
     seed: int = 0  # of the first weights, the order and the disturbance
@@ -55,21 +51,20 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class EncoderStep:
-    """One step of training: how far it is, and how well it goes."""
+    """The result of one step of training."""
 
     index: int
-    error: float  # squared distance to the true w of this batch, as a share of the variance: 1 is the average face, 0 is perfect
-    encoder: Encoder  # the average of recent weights, in eval mode: the one to keep
-    state: Callable[[], dict[str, Tensor]]  # everything that `train_encoder` needs to go on from here
+    error: float  # squared distance to the true w of this batch, as a fraction of the variance: 1 is the average face, 0 is perfect
+    head: Head  # the moving average of the weights, in eval mode: the one to keep
+    save: Callable[[Path], None]  # writes all that `train_encoder(..., resume=path)` needs to go on bit for bit
 
 
 @torch.no_grad()
 def draw_pool(generator: Generator, folder: Path, config: EncoderConfig) -> Iterator[tuple[np.ndarray, int]]:
-    """Draw the training faces into a .npy file, [faces, 128, 128, 3] bytes; yields it with how many are done, and resumes.
+    """Draw the faces into a .npy file, [faces, 128, 128, 3] bytes; yields it and how many are done, and resumes.
 
-    Drawn by `generator.preview` where there is one. Raises CheckpointError if the folder holds a pool of another size.
+    Previews where the generator has them. Raises CheckpointError if the folder holds a pool of another size.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     pictures = array_on_disk(folder / "pictures.npy", (config.faces, SIZE_PX, SIZE_PX, 3), np.uint8)
     draw = getattr(generator, "preview", generator.synthesis)
     for face in range(config.faces):
@@ -86,90 +81,76 @@ def pool_ws(generator: Generator, config: EncoderConfig) -> W:
 
 
 @torch.no_grad()
-def look_pool(encoder: Encoder, pictures: np.ndarray, folder: Path, config: EncoderConfig) -> Iterator[tuple[np.ndarray, int]]:
-    """What the encoder sees of every picture, into a .npy file, [looks, faces, look] in half precision; yields it with how many are done.
+def feature_pool(encoder: Encoder, pictures: np.ndarray, folder: Path, config: EncoderConfig) -> Iterator[tuple[np.ndarray, int]]:
+    """Read the features of every view into a .npy file, [views, faces, feature] float16; yields it and how many are done, and resumes.
 
-    Its eyes do not learn, so they need to look only once. Resumes.
+    The network of close-ups does not learn, so every view is read only once.
     """
-    seen = array_on_disk(folder / "looks.npy", (config.looks, len(pictures), encoder.looks), np.float16)
-    for look in range(config.looks):
+    features = array_on_disk(folder / "features.npy", (config.views, len(pictures), len(encoder.head.mean)), np.float16)
+    for view in range(config.views):
         for at in range(0, len(pictures), CHUNK):
-            here = slice(at, at + CHUNK)
-            if not seen[look, here].any(axis=1).all():
-                photos = images.from_uint8(pictures[here])
-                if look:
-                    rng = torch.Generator().manual_seed(2**32 * (1000 * config.seed + look) + at)
-                    photos = disturb(photos, rng, config.disturbed, mirrored=False)
-                with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-                    seen[look, here] = encoder.look(photos).float().numpy()
-            yield seen, look * len(pictures) + min(at + CHUNK, len(pictures))
+            chunk = slice(at, at + CHUNK)
+            if not features[view, chunk].any(axis=1).all():
+                photos = images.from_uint8(pictures[chunk])
+                if view:
+                    rng = torch.Generator().manual_seed(2**32 * (1000 * config.seed + view) + at)
+                    photos = disturb(photos, rng, config.strength, mirrored=False)
+                with autocast(photos.device, config.bf16):
+                    features[view, chunk] = encoder.features(photos).float().numpy()
+            yield features, view * len(pictures) + min(at + CHUNK, len(pictures))
 
 
-def train_encoder(
-    looks: np.ndarray, w: W, centre: Tensor, eyes: nn.Module, config: EncoderConfig, state: Mapping[str, Tensor] | None = None
-) -> Iterator[EncoderStep]:
-    """Fit an encoder to what it saw of faces, [looks, faces, look], and their w [faces, w]; stop whenever you like, it is ready to use.
+def train_encoder(features: np.ndarray, w: W, center: Tensor, config: EncoderConfig, resume: Path | None = None) -> Iterator[EncoderStep]:
+    """Fit a head to features, [views, faces, feature], and the w of the faces; stop at any step, its head is ready to use.
 
-    `centre` is the mean w; `eyes` the network of close-ups, which stays as it is. The loss is the squared distance in W. `state`, from
-    an earlier step of the same config, goes on after it: every number comes out as without the stop. Raises CheckpointError for a
-    state of another config.
+    `center` is the mean w. The loss is the squared distance in W. `resume` goes on from a file of `step.save`, bit for bit; it raises
+    CheckpointError for a run of another config.
     """
     torch.manual_seed(config.seed)
-    encoder, ema = (Encoder(eyes, config.hidden, w.shape[1], looks.shape[2] - THUMBNAIL) for _ in range(2))
+    head, ema = (Head(features.shape[2], config.hidden, w.shape[1]) for _ in range(2))
+    axes, std = principal(w - center)
+    head.center.copy_(center)
+    head.axes.copy_(std[:, None] * axes)
+    features = torch.from_numpy(np.array(features))  # [views, faces, feature]
+    head.mean.copy_(features[0].float().mean(dim=0))
+    head.std.copy_(features[0].float().std(dim=0) + 1e-3)
+    ema.load_state_dict(head.state_dict())
     ema.eval().requires_grad_(False)
-    axes, std = principal(w - centre)
-    encoder.centre.copy_(centre)
-    encoder.frame.copy_(std[:, None] * axes)
-    looks = torch.from_numpy(np.array(looks))  # [looks, faces, look]
-    encoder.middle.copy_(looks[0].float().mean(dim=0))
-    encoder.std.copy_(looks[0].float().std(dim=0) + 1e-3)
-    ema.load_own(encoder.own())
-    learning = [parameter for name, parameter in encoder.named_parameters() if not name.startswith("close_up.")]
-    adam = torch.optim.AdamW(learning, lr=config.lr, weight_decay=config.decay)
-    nets = {"encoder": encoder, "average": ema}
-    first = restored(state, {part: net.load_own for part, net in nets.items()}, adam) if state else 0
-
-    def state_after(done: int) -> dict[str, Tensor]:
-        return state_of(done, {part: net.own() for part, net in nets.items()}, adam)
-
+    adam = torch.optim.AdamW(head.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    state = TrainingState(config, {"head": head, "ema": ema}, {"optimizer": adam})
+    if resume is not None:
+        state.load(resume)
     variance = std.square().sum()
-    for index in range(first, config.steps):
-        rng = np.random.RandomState([config.seed, index])  # each step has its own: nothing else to remember
-        faces, which = rng.randint(0, len(w), config.batch), rng.randint(0, len(looks), config.batch)
-        warm, left = min(1.0, (index + 1) / 100), 1 - index / config.steps
-        for group in adam.param_groups:
-            group["lr"] = config.lr * warm * (0.5 - 0.5 * math.cos(math.pi * left))
-        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+    for index in range(state.index, config.steps):
+        rng = np.random.RandomState([config.seed, index])
+        faces, views = rng.randint(0, len(w), config.batch), rng.randint(0, len(features), config.batch)
+        state.scale_lr(warmup_cosine(index, config.steps))
+        with torch.random.fork_rng(devices=[]), autocast(w.device, config.bf16):
             torch.manual_seed(2**32 * config.seed + index)  # of the dropout
-            guess = encoder.train().guess(looks[which, faces].float())
+            guess = head(features[views, faces].float())
         error = (guess.float() - w[faces]).square().sum(dim=1).mean() / variance
-        adam.zero_grad()
-        error.backward()
-        torch.nn.utils.clip_grad_norm_(learning, 1.0)
-        adam.step()
-        with torch.no_grad():
-            keep = min(0.995, (index + 1) / (index + 10))
-            for mine, latest in zip(ema.own().values(), encoder.own().values(), strict=True):
-                mine.lerp_(latest, 1 - keep)
-        yield EncoderStep(index, error.item(), ema, partial(state_after, index + 1))
+        state.update("optimizer", error, clip=1.0)
+        update_ema(ema, head, warm_decay(index, 0.995))
+        state.index = index + 1
+        yield EncoderStep(index, error.item(), ema, state.save)
 
 
-def principal(away: W) -> tuple[Tensor, Tensor]:
-    """The axes along which rows vary most, [w, w] a row each, and their spreads [w] (Pearson 1901)."""
-    power, axes = torch.linalg.eigh(away.double().T @ away.double() / len(away))
+def principal(differences: W) -> tuple[Tensor, Tensor]:
+    """The axes along which rows vary most, [w, w], one in a row, and the standard deviations along them, [w] (Pearson 1901)."""
+    power, axes = torch.linalg.eigh(differences.double().T @ differences.double() / len(differences))
     axes, power = axes.flip(1).T, power.flip(0)
-    sign = torch.where(axes.gather(1, axes.abs().argmax(1, keepdim=True)) < 0, -1.0, 1.0)  # or it would be left to chance
+    sign = torch.where(axes.gather(1, axes.abs().argmax(1, keepdim=True)) < 0, -1.0, 1.0)  # otherwise the sign is left to chance
     return (sign * axes).float(), power.clamp_min(1e-8 * float(power[0])).sqrt().float()
 
 
 @torch.no_grad()
 def encoder_scores(
-    encoder: Encoder, generator: Generator, identity: nn.Module, distance: nn.Module, seeds: range, psi: float
+    encoder: nn.Module, generator: Generator, identity: nn.Module, distance: nn.Module, seeds: range, psi: float
 ) -> dict[str, float]:
-    """How near `generator.preview(encoder(picture))` comes to pictures whose w is known, beside what the average face reaches.
+    """How near a preview of `encoder(picture)` comes to pictures whose w is known, beside what the average face reaches.
 
-    Identity distance (its median, and the share below 0.6), PSNR, the perceptual `distance`, and the distance to the true w as a share
-    of the way from the mean. `ms` is the median time of one photo, on the threads that torch was given.
+    Identity distance (median, and how many are below 0.6), PSNR, the perceptual distance, and the distance to the true w as a fraction of
+    the true w's distance from the mean. `ms` is the median time of one photo, on the threads that torch was given.
     """
     rows = []
     draw = getattr(generator, "preview", generator.synthesis)
@@ -180,10 +161,11 @@ def encoder_scores(
         began = time.perf_counter()
         guess = encoder(photo)
         row = {"ms": 1000 * (time.perf_counter() - began)}
-        again = draw(broadcast(guess, generator.num_layers)).clamp(-1, 1)
-        who = identity(torch.cat([photo, again, mean]))
-        row |= {"identity": float(identity.distance(who[:1], who[1:2])), "mean_face": float(identity.distance(who[:1], who[2:]))}
-        row |= {"psnr_db": float(10 * torch.log10(4 / (photo - again).square().mean())), "perceptual": float(distance(photo, again))}
+        picture = draw(broadcast(guess, generator.num_layers)).clamp(-1, 1)
+        people = identity(torch.cat([photo, picture, mean]))
+        same_person, mean_face = identity.distance(people[:1].expand(2, -1), people[1:])
+        row |= {"identity": float(same_person), "mean_face": float(mean_face)}
+        row |= {"psnr_db": float(10 * torch.log10(4 / (photo - picture).square().mean())), "perceptual": float(distance(photo, picture))}
         rows.append(row | {"w_distance": float((guess - true).norm() / (true - generator.w_mean).norm())})
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     scores = {"faces": len(rows)} | {f"{name}_below_0.6": (columns[name] < 0.6).mean() for name in ("identity", "mean_face")}
@@ -192,40 +174,37 @@ def encoder_scores(
     return {name: round(float(value), 3) for name, value in scores.items()}
 
 
-def ship_encoder(out: Path, folder: Path, test_faces: int = 200, **chosen: int) -> None:
-    """Draw faces, train an encoder on them, measure it on unseen ones, write it. All of it resumes from `folder`.
-
-    `chosen` are fields of EncoderConfig, e.g. faces and steps.
-    """
-    config = EncoderConfig(**chosen)
-    generator, eyes = load("faces"), close_up()
-    pool = list(tqdm(draw_pool(generator, folder, config), total=config.faces, unit="face", desc="drawing"))[-1][0]
-    with tqdm(total=config.looks * len(pool), unit="look", desc="looking") as bar:
-        for looks, done in look_pool(Encoder(eyes).eval(), pool, folder, config):  # noqa: B007 (the last one is whole)
+def make(out: Path, pool: Path, faces: int = EncoderConfig.faces, steps: int = EncoderConfig.steps, test_faces: int = 200) -> None:
+    """Draw faces, read their features, train a head on them, measure it on unseen faces, write it."""
+    config, kept = EncoderConfig(faces=faces, steps=steps), pool / "training.safetensors"
+    generator = load("faces")
+    encoder = Encoder(close_up(), config.hidden, generator.w_dim).eval()
+    *_, (pictures, _) = tqdm(draw_pool(generator, pool, config), total=faces, unit="face", desc="drawing")
+    with tqdm(total=config.views * faces, unit="view", desc="reading") as bar:
+        for features, done in feature_pool(encoder, pictures, pool, config):  # noqa: B007 (the last one is whole)
             bar.update(done - bar.n)
-    kept, plan = folder / "training.safetensors", asdict(config)
-    state, before = checkpoint.load(kept, "encoder in training") if kept.exists() else ({}, {"config": plan})
-    if before["config"] != plan:
-        raise CheckpointError(f"{kept} is a training with {before['config']}; {plan} was asked for. Delete it, or give another --pool.")
-    steps = train_encoder(looks, pool_ws(generator, config), generator.w_mean, eyes, config, state)
-    for step in progress(steps, config.steps, lambda step: f"error {step.error:.3f}"):
-        if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == config.steps - 1:
-            checkpoint.save(kept, step.state(), {"kind": "encoder in training", "config": plan})
-    ema = {name: tensor for name, tensor in checkpoint.load(kept, "encoder in training")[0].items() if name.startswith("average.")}
-    tensors = {name.removeprefix("average."): tensor.half() for name, tensor in ema.items()}
-    encoder = Encoder(eyes, config.hidden, generator.w_dim).eval().requires_grad_(False)
-    encoder.load_own(tensors)  # as the file will hold it: what is measured is what is shipped
-    seeds, judges = range(UNSEEN, UNSEEN + test_faces), (load("identity"), load("perceptual"))
+    ws = pool_ws(generator, config)
+    training = train_encoder(features, ws, generator.w_mean, config, resume=kept if kept.exists() else None)
+    *_, step = progress(training, steps, lambda step: f"error {step.error:.3f}", save=kept, every=SAVE_EVERY)
+    tensors = half(step.head)
+    encoder.head.load_state_dict(tensors)  # what is measured is what is written
+    seeds, references = range(FIRST_TEST_SEED, FIRST_TEST_SEED + test_faces), (load("identity"), load("perceptual"))
     description = {
         "kind": "encoder",
         "hidden": config.hidden,
-        "trained": f"{config.faces} previews from seed {config.first_seed} at psi {config.psi:g}, {config.looks} looks at each, "
-        f"{config.steps} steps of {config.batch}",
+        "trained": f"{faces} previews from seed {config.first_seed} at psi {config.psi:g}, {config.views} views of each, "
+        f"{steps} steps of {config.batch}",
         "close_up": "dlib's identity network without its last layer (CC0), unchanged and not in this file: read from the assets",
-        "config": plan,
-        "command": f"dvlatent train encoder --out {out.name} --faces {config.faces} --steps {config.steps}",
+        "config": asdict(config),
+        "command": command("encoder", out, faces=faces, steps=steps),
         "licence": LICENSE,
-        "scores": {f"previews at psi {psi:g}": encoder_scores(encoder, generator, *judges, seeds, psi) for psi in (0.7, 1.0)},
+        "scores": {f"previews at psi {psi:g}": encoder_scores(encoder, generator, *references, seeds, psi) for psi in (0.7, 1.0)},
     }
     checkpoint.save(out, tensors, description)
+    kept.unlink(missing_ok=True)
     print(f"{out}: {description['scores']}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    options = {"pool": Path("build/encoder"), "faces": EncoderConfig.faces, "steps": EncoderConfig.steps, "test_faces": 200}
+    sys.exit(run(make, parser(__doc__, **options), kept="Faces and training are kept in --pool: the same command goes on."))

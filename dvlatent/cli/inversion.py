@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvlatent.errors import CheckpointError, ImageError, ShapeError
+from dvlatent.cli.arguments import check_out
+from dvlatent.errors import ImageError, ShapeError
 
 if TYPE_CHECKING:
-    from dvlatent.inversion.invert import Step
+    from dvlatent.inversion.invert import InvertStep
     from dvlatent.types import Generator, Image, W, Ws
 
 
@@ -20,16 +21,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     invert.description = "Find the numbers whose face looks like the one in a photo. The photo stays on this computer."
     invert.add_argument("photo", type=Path, help="a JPEG, PNG, WebP or other picture with a face")
     invert.add_argument("--out", type=Path, required=True, help="the .npz file to write")
-    invert.add_argument("--picture", type=Path, help="also draw what was found beside the photo: a .png, .jpg or .webp file")
+    invert.add_argument("--picture", type=Path, help="also draw the photo and what was found side by side: a .png, .jpg or .webp file")
     invert.add_argument("--face", type=int, default=0, metavar="N", help="which face of the photo: 0 is the largest (default)")
-    long = invert.add_mutually_exclusive_group()
-    long.add_argument("--steps", type=int, help="optimiser steps (default 80)")
-    long.add_argument("--seconds", type=float, help="instead of steps: be done in so many seconds")
+    duration = invert.add_mutually_exclusive_group()
+    duration.add_argument("--steps", type=int, help="optimizer steps (default 80)")
+    duration.add_argument("--seconds", type=float, help="instead of steps: finish in so many seconds")
     start = "where to begin: encoder (a network's guess), mean (the average face), or an .npz file to go on from (default: encoder)"
     invert.add_argument("--start", metavar="WHERE", help=start)
     invert.add_argument("--space", choices=["w", "w+"], default="w+", help="w edits better, w+ looks more like the photo (default)")
-    rounded = "search with less exact pictures: 1.7 times as fast on a processor made for bfloat16, slower on others"
-    invert.add_argument("--rounded", action="store_true", help=rounded)
+    bf16 = "draw with 16-bit numbers while searching: 1.7 times as fast on a processor made for bfloat16, slower on others"
+    invert.add_argument("--bf16", action="store_true", help=bf16)
     invert.set_defaults(run=_invert, resume="Nothing was written.")
 
 
@@ -41,19 +42,18 @@ def _invert(arguments: argparse.Namespace) -> int:
     from dvlatent.metrics.inversion import describe, likeness
     from dvlatent.zoo import load
 
-    if arguments.out.suffix != ".npz" or not arguments.out.parent.is_dir():
-        raise CheckpointError(f"--out {arguments.out} should end in .npz and lie in a folder that is there, e.g. --out mine.npz.")
+    check_out(arguments.out, ".npz")
     if arguments.picture and arguments.picture.suffix.lower() not in images.KINDS:
         raise ImageError(f"--picture {arguments.picture} should end in {', '.join(images.KINDS)}.")
-    chosen = {name: value for name in ("steps", "seconds", "space") if (value := getattr(arguments, name)) is not None}
-    config = InvertConfig(rounded=arguments.rounded, **chosen)
+    chosen = {name: value for name in ("steps", "seconds", "space", "bf16") if (value := getattr(arguments, name)) is not None}
+    config = InvertConfig(**chosen)
     photo = images.read(arguments.photo)
     alignment, face = load("aligner")(photo, arguments.face, size_px=256)
     generator, distance, identity = load("faces"), load("perceptual"), load("identity")
     start = _start(arguments.start, generator, face)
     search, step = invert(generator, face, config, distance=distance, identity=identity, start=start), None
     try:
-        for step in shown(search):  # noqa: B007
+        for step in _with_progress(search):  # noqa: B007
             pass
     except KeyboardInterrupt:
         if step is None:
@@ -69,8 +69,8 @@ def _invert(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def shown(steps: Iterator[Step]) -> Iterator[Step]:
-    """The same steps, with a progress line: what is done, the time left, and how far the picture is from the photo."""
+def _with_progress(steps: Iterator[InvertStep]) -> Iterator[InvertStep]:
+    """The same steps, with a progress line: the fraction done, the time left, and the loss."""
     from tqdm import tqdm
 
     layout = "{desc}{percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}"
@@ -82,10 +82,10 @@ def shown(steps: Iterator[Step]) -> Iterator[Step]:
 
 
 def _start(where: str | None, generator: Generator, face: Image) -> W | Ws | None:
-    """What `--start` names."""
+    """The w or ws that `--start` names; None is the average face."""
     import torch
 
-    from dvlatent.inversion.inversion import Inversion
+    from dvlatent.inversion.invert import Inversion
     from dvlatent.zoo import available, load
 
     if where is None:
@@ -96,7 +96,7 @@ def _start(where: str | None, generator: Generator, face: Image) -> W | Ws | Non
         with torch.no_grad():
             return load("encoder")(face)
     if Path(where).suffix != ".npz":
-        raise ShapeError(f"--start {where} is no place to begin: say encoder, mean, or the .npz file of an inversion.")
-    before = Inversion.load(where)
-    before.check(generator)
-    return before.ws
+        raise ShapeError(f"--start {where} is unknown: say encoder, mean, or the .npz file of an inversion.")
+    found = Inversion.load(where)
+    found.check(generator)
+    return found.ws

@@ -1,12 +1,10 @@
-"""The encoder: from a photo to the w that draws it, in one look. Taught in notebook 06.
+"""The encoder: from a photo to the w that draws it, without a search. Taught in notebook 06.
 
-It looks twice: closely at the face, with a network that can already tell people apart, and from afar at a thumbnail of the whole
-picture, for hair, pose, light and colour. Such a guess is never exact (Richardson et al. 2021): it is where a search should start.
+It reads two things: a close-up of the face, through a network that tells people apart, and a thumbnail of the whole picture, for hair,
+pose, light and color. Its guess is never exact (Richardson et al. 2021): a search should start there. `recipes/encoder.py` trains it.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -16,45 +14,33 @@ from torch.nn import functional as F
 from dvlatent.errors import ShapeError
 from dvlatent.types import Image, W
 
-SIZE_PX = 128  # what it reads: the whole aligned face
-CLOSE_UP = (slice(33, 121), slice(20, 108))  # rows and columns of it in which the face lies: what dlib cuts out, on average
-CLOSE_UP_PX = 150  # what the network of close-ups is used to
+SIZE_PX = 128  # the aligned face as the encoder reads it
+CLOSE_UP = (slice(33, 121), slice(20, 108))  # rows and columns of the face in it: what dlib cuts out, on average
+CLOSE_UP_PX = 150  # the input size of the identity network
 THUMBNAIL_PX = 16
 
-Looks = Float[Tensor, "batch look"]  # what both looks saw
+Features = Float[Tensor, "batch feature"]  # of the close-up, then the pixels of the thumbnail
 
 
 class Encoder(nn.Module):
-    """Guesses the w of aligned faces: [batch, 3, size, size] in [-1, 1], of any size from 64 px, -> [batch, w_dim].
+    """Guesses the w of aligned faces: [batch, 3, size, size] in [-1, 1], 64 px or more, -> [batch, w_dim].
 
-    Inside, w is told in whitened coordinates around the mean, `w = centre + coordinates @ frame`, so that every coordinate varies by 1
-    in the population, and an encoder that knows nothing answers with the average face.
-    `close_up` turns [batch, 3, 150, 150] into `close_up_dim` numbers and is never trained here; `dvlatent.load("encoder")` has dlib's
-    identity network there, without its last layer. So an identity distance flatters this encoder: it looks with the eyes of its judge.
-    Use it in `eval()` mode. It knows only faces that its generator draws; MODELS.md has its scores.
+    `close_up` turns [batch, 3, 150, 150] into `close_up_dim` numbers and is never trained here. In `dvlatent.load("encoder")` it is dlib's
+    identity network without its last layer, so identity distances flatter this encoder: it sees with the network that measures it.
+    Use it in `eval()` mode. It only knows faces that its generator draws; MODELS.md has its scores.
     """
 
     def __init__(self, close_up: nn.Module, hidden: int = 1024, w_dim: int = 512, close_up_dim: int = 256) -> None:
         super().__init__()
-        self.hidden, self.looks = hidden, close_up_dim + 3 * THUMBNAIL_PX**2
         self.close_up = close_up.requires_grad_(False)
-        self.register_buffer("middle", torch.zeros(self.looks))  # of what the looks see in the population ...
-        self.register_buffer("spread", torch.ones(self.looks))  # ... and its standard deviation
-        self.plain = nn.Linear(self.looks, w_dim)  # most of the answer is linear
-        layers = [nn.Linear(self.looks, hidden), nn.ReLU(), nn.Dropout(0.4), nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.4)]
-        self.bent = nn.Sequential(*layers, nn.Linear(hidden, w_dim))
-        for last in (self.plain, self.bent[-1]):  # at first, everybody is the average face
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-        self.register_buffer("centre", torch.zeros(w_dim))
-        self.register_buffer("frame", torch.eye(w_dim))  # a row for each coordinate: its axis in W, as long as its spread
+        self.head = Head(close_up_dim + 3 * THUMBNAIL_PX**2, hidden, w_dim)
 
     def forward(self, image: Image) -> W:
-        """The w of every face. Raises ShapeError for what is no batch of square pictures."""
-        return self.guess(self.look(image))
+        """The w of every face. Raises ShapeError for anything but a batch of square pictures."""
+        return self.head(self.features(image))
 
-    def look(self, image: Image) -> Looks:
-        """What it sees of every face, closely and from afar."""
+    def features(self, image: Image) -> Features:
+        """Close-up and thumbnail of every face, as numbers."""
         if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3] or image.shape[2] < SIZE_PX // 2:
             raise ShapeError(
                 f"the encoder reads square aligned faces, [batch, 3, size, size] of {SIZE_PX // 2} px or more; this has shape "
@@ -62,27 +48,40 @@ class Encoder(nn.Module):
             )
         if not image.is_floating_point():
             raise ShapeError(f"faces are floats in [-1, 1]; these are {image.dtype}. Use images.from_uint8 for bytes.")
-        image = reduced(image.to(self.centre.dtype))
+        image = reduced(image.to(self.head.center.dtype))
         face = F.interpolate(image[(..., *CLOSE_UP)], size=(CLOSE_UP_PX, CLOSE_UP_PX), mode="bilinear", align_corners=False)
         thumbnail = F.interpolate(image, size=(THUMBNAIL_PX, THUMBNAIL_PX), mode="area")
         return torch.cat([self.close_up(face).to(image), thumbnail.flatten(1)], dim=1)
 
-    def guess(self, looks: Looks) -> W:
-        """From what it saw to w."""
-        looks = (looks - self.middle) / self.std
-        return self.centre + (self.plain(looks) + self.bent(looks)) @ self.frame
 
-    def own(self) -> dict[str, Tensor]:
-        """What was trained, and its units: all that a file of it needs to hold."""
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("close_up.")}
+class Head(nn.Module):
+    """The trained part: features to w, [batch, features] -> [batch, w_dim].
 
-    def load_own(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `own` gave. Raises RuntimeError for tensors that do not fit."""
-        self.load_state_dict({**tensors, **{f"close_up.{name}": tensor for name, tensor in self.close_up.state_dict().items()}})
+    It answers in whitened coordinates, `w = center + coordinates @ axes`: every coordinate varies by 1 in the population, and an untrained
+    head gives the average face.
+    """
+
+    def __init__(self, features: int, hidden: int, w_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))  # of the features in the population ...
+        self.register_buffer("std", torch.ones(features))  # ... and their standard deviation
+        self.linear = nn.Linear(features, w_dim)  # most of the answer is linear
+        layers = [nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(0.4), nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.4)]
+        self.mlp = nn.Sequential(*layers, nn.Linear(hidden, w_dim))
+        for last in (self.linear, self.mlp[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.register_buffer("center", torch.zeros(w_dim))
+        self.register_buffer("axes", torch.eye(w_dim))  # a row for each coordinate: its axis in W, one standard deviation long
+
+    def forward(self, features: Features) -> W:
+        """The w of every row."""
+        features = (features - self.mean) / self.std
+        return self.center + (self.linear(features) + self.mlp(features)) @ self.axes
 
 
 def reduced(image: Image) -> Image:
-    """What the encoder sees of a picture: clamped, 128 pixels; larger ones are reduced by area, smaller ones drawn larger."""
+    """The picture clamped and brought to 128 pixels: larger ones by area, smaller ones bilinearly."""
     image = image.clamp(-1, 1)
     if image.shape[-1] < SIZE_PX:
         return F.interpolate(image, size=(SIZE_PX, SIZE_PX), mode="bilinear", align_corners=False)

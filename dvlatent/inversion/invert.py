@@ -1,117 +1,125 @@
-"""Inversion: find the latent whose picture is nearest to a photo. The generator run backwards, by optimisation. Taught in notebook 06.
+"""Inversion: find the latent whose picture is nearest to a photo. The generator runs backwards, by optimization. Taught in notebook 06.
 
     alignment, face = dvlatent.load("aligner")(images.read("me.jpg"), size_px=256)
     for step in invert(generator, face, distance=dvlatent.load("perceptual"), identity=dvlatent.load("identity")):
         print(step.index, step.loss)
     mine = step.inversion(alignment)  # keep it with mine.save("me.npz")
 
-W is where the generator's own faces live; W+ gives every layer a w of its own (Abdal et al. 2019). W+ comes nearer to any photo, and what
-lies far from W edits badly (Tov et al. 2021): `together` and `centre` say how hard the answer is held back.
+The generator's own faces lie in W, with one w for all layers. W+ gives every layer its own w (Abdal et al. 2019). W+ comes nearer to any
+photo, but points far from W are hard to edit (Tov et al. 2021): `delta_weight` and `mean_weight` hold the search back.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import count
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import count, tee
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dvlatent import images
-from dvlatent.errors import ShapeError, TrainingDiverged
+from dvlatent.errors import CheckpointError, DirectionMismatch, ShapeError, TrainingDiverged
 from dvlatent.faces.align import Alignment
 from dvlatent.faces.perceptual import Distance
-from dvlatent.inversion.inversion import Inversion
-from dvlatent.inversion.optimizers import Adam, QuasiNewton
+from dvlatent.inversion.optimizers import AdamConfig, QuasiNewtonConfig
 from dvlatent.latents import broadcast
-from dvlatent.types import Generator, Identity, Image, W, Ws, fingerprint, renderer
+from dvlatent.training import autocast
+from dvlatent.types import Generator, Identity, Image, Render, W, Ws, fingerprint, renderer
 from dvlatent.whitening import Whitening, levels
 
 
 @dataclass(frozen=True)
 class InvertConfig:
-    """How to search. A weight of 0 leaves its part of the loss out."""
+    """How to search. A weight of 0 leaves its part out of the loss."""
 
-    steps: int = 80  # looks at a picture, each with its gradient
-    seconds: float | None = None  # instead of steps: be done by then, however fast the computer is
+    steps: int = 80  # pictures to draw, each with its gradient
+    seconds: float | None = None  # instead of steps: finish by then, on a computer of any speed
     space: str = "w+"  # "w": one w for all layers; "w+": a w for every layer
-    apart: float = 0.3  # share of the steps after which the layers may part, in W+
-    together: float = 0.4  # how strongly the w's of the layers are drawn to each other, in W+
-    centre: float = 0.25  # how strongly their mean is drawn to the average face, in the end; 0.0025 suits faces it drew itself
-    centre_first: float = 2.5  # and at first: whoever starts near the average face does not get lost
-    pixels: float = 12.0  # weight of the differences of pixels, at several scales, once the layers part ...
-    pixels_first: float = 3.0  # ... and while all share one w: there, colours that fit lead astray
-    perceptual: float = 1.0  # weight of how different the pictures look
-    identity: float = 0.3  # weight of how far apart the people are
-    preview: bool = True  # look at quick previews while all layers share one w; otherwise at full renders, each as long as three
-    rounded: bool = False  # draw in bfloat16, all but the last picture: 1.7 times as fast on a processor made for it
-    optimizer: str = "quasi-newton"  # or "adam", which alone uses what follows
-    lr: float = 0.2  # of Adam, in standard deviations of the population
-    ramp_up: float = 0.05  # share of the steps in which the rate grows from 0
-    ramp_down: float = 0.5  # share of the steps, at the end, in which it falls to 0 again
-    noise: float = 0.05  # added to w at first, in standard deviations, so that the search does not stick early
-    noise_until: float = 0.3  # share of the steps by which the noise is gone
-    seed: int = 0  # of the noise
+    split_after: float = 0.3  # in W+: fraction of the steps after which every layer gets its own w
+    delta_weight: float = 0.4  # pull on the w of each layer toward their mean, in W+
+    mean_weight: float = 0.25  # pull on that mean toward the average face, in the end; 0.0025 suits faces that the generator drew
+    initial_mean_weight: float = 2.5  # the same pull at first: near the average face, a search does not get lost
+    pixel_weight: float = 12.0  # weight of the differences of pixels, at several scales, once the layers are split ...
+    initial_pixel_weight: float = 3.0  # ... and before: while all layers share one w, matching colors leads astray
+    perceptual_weight: float = 1.0  # weight of the perceptual distance
+    identity_weight: float = 0.3  # weight of the squared identity distance
+    preview: bool = True  # draw previews while all layers share one w; otherwise full renders, each as long as three previews
+    bf16: bool = False  # draw in bfloat16, all but the last picture: 1.7 times as fast on a processor that is made for it
+    optimizer: QuasiNewtonConfig | AdamConfig = field(default_factory=QuasiNewtonConfig)
 
     def __post_init__(self) -> None:
-        timeless = self.seconds is not None and not self.seconds > 0
-        unknown = self.space not in ("w", "w+") or self.optimizer not in ("quasi-newton", "adam")
-        if unknown or self.steps < 0 or not self.lr > 0 or timeless:
+        no_time = self.seconds is not None and not self.seconds > 0
+        if self.space not in ("w", "w+") or not isinstance(self.optimizer, (QuasiNewtonConfig, AdamConfig)) or self.steps < 0 or no_time:
             raise ShapeError(
-                "an inversion needs space 'w' or 'w+', optimiser 'quasi-newton' or 'adam', no negative number of steps, a rate and seconds "
-                f"above 0; given: {self.space!r}, {self.optimiser!r}, {self.steps} steps, rate {self.rate}, seconds {self.seconds}."
+                "an inversion needs space 'w' or 'w+', a QuasiNewtonConfig or AdamConfig, 0 steps or more and seconds above 0; "
+                f"given: {self.space!r}, {self.optimizer!r}, {self.steps} steps, seconds {self.seconds}."
             )
-        pulls = self.together, self.centre, self.centre_first
-        if min(self.pixels, self.pixels_first, self.perceptual, self.identity, *pulls, self.noise) < 0:
-            raise ShapeError("a weight of an inversion is negative: use 0 to leave a part out.")
+        if negative := [name for name, value in vars(self).items() if name.endswith("_weight") and value < 0]:
+            raise ShapeError(f"{', '.join(negative)} of an inversion must not be negative: use 0 to leave a part out.")
 
     @property
-    def parted(self) -> float:
-        """The share of the steps after which each layer has a w of its own; beyond 1 in W."""
-        return self.apart if self.space == "w+" else 2.0
+    def split_at(self) -> float:
+        """The progress at which every layer gets its own w; beyond 1 in W."""
+        return self.split_after if self.space == "w+" else 2.0
 
-    def weights(self, parted: bool) -> dict[str, float]:
-        """Of every part of the loss, while all layers share one w or once they have parted; `centre` as it is in the end."""
-        pixels = self.pixels if parted else self.pixels_first
-        seen = {"pixels": pixels, "perceptual": self.perceptual, "identity": self.identity}
-        return {**seen, "together": self.together, "centre": self.centre}
+    def weights(self, split: bool) -> dict[str, float]:
+        """The weight of every part of the loss, before or after the split; `mean` as it is in the end."""
+        pixels = self.pixel_weight if split else self.initial_pixel_weight
+        compared = {"pixels": pixels, "perceptual": self.perceptual_weight, "identity": self.identity_weight}
+        return {**compared, "delta": self.delta_weight, "mean": self.mean_weight}
 
-    def centre_at(self, progress: float) -> float:
-        """How strongly the average face draws: from `centre_first` down to `centre`, a constant share less at every step."""
-        soon = 0.8 * min(self.parted, 1.0)  # the share of the steps by which it is down
-        left = max(0.0, 1 - progress / soon) if soon else 0.0
-        return self.centre and self.centre * max(1.0, self.centre_first / self.centre) ** left
+    def mean_weight_at(self, progress: float) -> float:
+        """The pull toward the average face: it falls from `initial_mean_weight` to `mean_weight` by a constant factor a step."""
+        until = 0.8 * min(self.split_at, 1.0)
+        left = max(0.0, 1 - progress / until) if until else 0.0
+        return self.mean_weight and self.mean_weight * max(1.0, self.initial_mean_weight / self.mean_weight) ** left
 
-    def lr_at(self, progress: float) -> float:
-        """The learning rate: up, level, and down to 0."""
-        return self.lr * min(1.0, progress / max(self.ramp_up, 1e-3) + 0.1, (1 - progress) / max(self.ramp_down, 1e-3))
+    def l2(self, progress: float, split: bool, point: Float[Tensor, "row w"]) -> Float[Tensor, "row 1"]:
+        """Both pulls as the optimizer needs them: l2 / 2 times the square of a coordinate. Row 0 of a point is shared by all layers."""
+        layers, w_dim = len(point) - 1, point.shape[1]
+        l2 = point.new_full((1 + layers, 1), split * 2 * self.delta_weight / layers / w_dim)
+        l2[0] = 2 * self.mean_weight_at(progress) / w_dim
+        return l2
 
-    def noise_at(self, progress: float) -> float:
-        """How much noise is added (Karras et al. 2020, appendix D): falling to 0."""
-        return (self.optimizer == "adam") * self.noise * max(0.0, 1 - progress / max(self.noise_until, 1e-3)) ** 2
+    def schedule(self) -> Iterator[float]:
+        """The progress at every step, by number or by the clock: from 0 to 1."""
+        began, progress = time.monotonic(), 0.0
+        for index in count():
+            if self.seconds:
+                progress = min((time.monotonic() - began) / self.seconds, 1.0)
+            else:
+                progress = index / self.steps if self.steps else 1.0
+            yield progress
+            if progress == 1:
+                return
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """Where the search is: the picture of `ws`, and how far it is from the photo."""
+class InvertStep:
+    """The state of a search: ws, their picture, and how far it is from the photo."""
 
-    index: int  # 0 is the start; the last step is the result, the best point on the way
+    index: int  # 0 is the start; the last step is the result, the best point of all
     progress: float  # 0 at the start, 1 at the end
     ws: Ws  # [batch, layer, w]
-    image: Image  # what ws looks like: the preview, or the full render brought to its size
-    loss: Float[Tensor, " batch"]  # what is made small, by the weights of the end, so that all steps compare
-    parts: Mapping[str, Float[Tensor, " batch"]]  # what it consists of, before the weights
+    image: Image  # the picture of ws: a preview, or a full render reduced to its size
+    loss: Float[Tensor, " batch"]  # what the search makes small, with the weights of the end, so that all steps compare
+    parts: Mapping[str, Float[Tensor, " batch"]]  # of the loss, before their weights: pixels, perceptual, identity, delta, mean
+    losses: Float[Tensor, "step batch"]  # of every step so far
     config: InvertConfig
     generator: str  # fingerprint of the generator
-    losses: tuple[Float[Tensor, " batch"], ...]  # of every step so far
 
     def inversion(self, alignment: Alignment | None = None, row: int = 0) -> Inversion:
-        """This step as a value to keep: the photo of one row of the batch, and where its face lies in the whole photo."""
-        history = torch.stack(self.losses)[:, row]
-        return Inversion(self.ws[row : row + 1].clone(), history, self.generator, alignment, vars(self.config).copy())
+        """This step as a value to keep, for one photo of the batch; `alignment` says where the face lies in the whole photo."""
+        config = {**vars(self.config), "optimizer": repr(self.config.optimizer)}
+        return Inversion(self.ws[row : row + 1].clone(), self.losses[:, row], self.generator, alignment, config)
 
 
 def invert(
@@ -122,103 +130,108 @@ def invert(
     distance: Distance | None = None,
     identity: Identity | None = None,
     start: W | Ws | None = None,
-) -> Iterator[Step]:
+) -> Iterator[InvertStep]:
     """Search for the ws whose pictures look like the photos: aligned faces, [batch, 3, size, size] in [-1, 1].
 
-    `distance` is how different pictures look, `identity` describes people; without them those parts are left out. It starts at the
-    average face, or at `start`: one w, or ws, for each photo. Every photo of a batch is searched for by itself: alone it gives the same.
-    Raises ShapeError for what is no aligned face, TrainingDiverged as soon as a number is none.
+    `distance` tells how different pictures look, `identity` describes people; without one of them its part is left out. The search starts
+    at the average face, or at `start`: one w or ws for each photo, or one for all. Every photo is searched for by itself, as if alone.
+    Raises ShapeError for a photo or start of the wrong shape, TrainingDiverged for a loss that is not finite.
     """
-    config, name_of = config or InvertConfig(), fingerprint(generator)
-    look, space = Look(generator, config), Whitening.of(generator)
-    began_at = torch.cat(space.coordinates(_start(generator, len(checked(photo)), start)), dim=1)  # [photo, 1 + layer, w]
-    kind = Adam if config.optimizer == "adam" else QuasiNewton
-    optimizers = [kind(one, torch.cat([space.shared[None], space.layers])) for one in began_at]
-    targets = [Target(images.resize(one.to(began_at), look.size_px), config, distance, identity) for one in photo.split(1)]
-    last = config.weights(config.space == "w+")
-    rng, losses, began, parted = torch.Generator().manual_seed(config.seed), [], time.monotonic(), False
-    for index in count():
-        spent = (time.monotonic() - began) / config.seconds if config.seconds else index / config.steps if config.steps else 1.0
-        progress = min(spent, 1.0)
-        noise = config.noise_at(progress) * torch.randn(1, 1, generator.w_dim, generator=rng).to(began_at)
-        if parted != (parted := progress >= config.parted):
-            for optimizer in optimizers:
-                optimizer.forget()  # what is looked at changes, and what may move
-        pulls = began_at.new_full((1 + generator.num_layers, 1), parted * 2 * config.together / generator.num_layers / generator.w_dim)
-        pulls[0] = 2 * config.centre_at(progress) / generator.w_dim  # the curvature of both pulls
-        weights = config.weights(parted)
-        rows = []
-        for row, (optimizer, target) in enumerate(zip(optimizers, targets, strict=True)):  # one after the other: no photo feels its neighbours
-            here = (optimizer.trial if progress < 1 else optimizer.best).clone().requires_grad_(progress < 1)
-            with torch.set_grad_enabled(progress < 1):
-                ws = space.ws(here[None, :1] + here[None, 1:] + noise)
-                picture = look(ws, progress)
-                parts = target.parts(picture)
-                seen = sum(weights[name] * part for name, part in parts.items())
-                pulled = {"together": here[None, 1:].square().mean(dim=(1, 2)), "centre": here[None, 0].square().mean(dim=1)}
-            loss = sum(last[name] * part.detach() for name, part in {**parts, **pulled}.items())
-            if not torch.isfinite(loss).all():
-                raise TrainingDiverged(
-                    f"the inversion broke at step {index}, photo {row}: its loss is {loss.item()}. See whether the photo or the start "
-                    f"holds numbers that are not finite; with Adam, lower the rate ({config.rate})."
-                )
-            if progress < 1:
-                (slope,) = torch.autograd.grad(seen, here)
-                slope[1:] *= parted
-                optimizer.tell(float(seen.detach()), slope, pulls, config.lr_at(progress))
-            rows.append([part.detach() for part in (ws, picture, loss, *parts.values(), *pulled.values())])
-        ws, picture, loss, *values = (torch.cat(column) for column in zip(*rows, strict=True))
+    config = config or InvertConfig()
+    start = _start(generator, len(checked(photo)), start)
+    draw, _ = renderer(generator, None if config.preview else generator.synthesis)
+    with torch.no_grad():
+        size_px = draw(start[:1]).shape[-1]
+    distance, identity = distance if config.perceptual_weight else None, identity if config.identity_weight else None
+    targets = [Target(images.resize(one.to(start), size_px), distance, identity) for one in photo.split(1)]
+    whitening, schedules = Whitening.of(generator), tee(config.schedule(), len(photo))  # one clock for all
+    tasks = zip(targets, start.split(1), schedules, strict=True)
+    searches = [_search(generator, draw, whitening, *task, config) for task in tasks]
+    for steps in zip(*searches, strict=True):
+        yield _batch(steps)
+
+
+def _search(
+    generator: Generator, draw: Render, whitening: Whitening, target: Target, start: Ws, schedule: Iterator[float], config: InvertConfig
+) -> Iterator[InvertStep]:
+    """The search for one photo.
+
+    It draws by `draw` in W and full renders in W+. In W+ a preview only imitates the last layers: a search through previews finds ws
+    whose preview is the photo and whose full render is not (2 to 3 dB and a tint away from it).
+    """
+    begin = torch.cat(whitening.coordinates(start), dim=1)[0]  # [1 + layer, w]: what all layers share, then what each adds
+    optimizer = config.optimizer.start(begin, torch.cat([whitening.shared[None], whitening.layers]))
+    final, losses, split, name = config.weights(config.space == "w+"), [], False, fingerprint(generator)
+    for index, progress in enumerate(schedule):
+        if split != (split := progress >= config.split_at):
+            optimizer.forget()  # from now on the objective is another one
+        searching, weights = progress < 1, config.weights(split)
+        point = optimizer.ask(progress).requires_grad_(searching)
+        with torch.set_grad_enabled(searching):
+            ws = whitening.ws(point[None, :1] + point[None, 1:])  # [1, layer, w]
+            with autocast(ws.device, config.bf16 and searching):
+                image = generator.synthesis(ws) if split else draw(ws)
+            image = images.resize(image.to(ws), target.size_px)
+            parts = target.parts(image)
+            value = sum(weights[key] * part for key, part in parts.items())
+        parts |= {"delta": point[None, 1:].square().mean(dim=(1, 2)), "mean": point[None, 0].square().mean(dim=1)}
+        parts = {key: part.detach() for key, part in parts.items()}
+        loss = sum(final[key] * part for key, part in parts.items())
+        if not torch.isfinite(loss).all():
+            raise TrainingDiverged(
+                f"the inversion broke at step {index}: its loss is {loss.item()}. Check that the photo and the start hold finite numbers; "
+                "with Adam, lower the learning rate."
+            )
+        if searching:
+            (gradient,) = torch.autograd.grad(value, point)
+            gradient[1:] *= split  # before the split only what all layers share moves
+            optimizer.tell(value.item(), gradient, config.l2(progress, split, point))
         losses.append(loss)
-        yield Step(index, progress, ws, picture, loss, dict(zip([*parts, *pulled], values, strict=True)), config, name_of, tuple(losses))
-        if progress == 1:
-            return
+        yield InvertStep(index, progress, ws.detach(), image.detach(), loss, parts, torch.stack(losses), config, name)
 
 
-class Look:
-    """What is looked at: previews in W, full renders in W+.
-
-    In W a preview is what the full render becomes. In W+ that ends: the preview only imitates the work of the last layers, and a search
-    through it finds ws whose preview is the photo and whose full render is not (2 to 3 dB and a tint apart).
-    """
-
-    def __init__(self, generator: Generator, config: InvertConfig) -> None:
-        self.quick, kind = renderer(generator, None if config.preview else generator.synthesis)
-        self.full, self.until, self.rounded = generator.synthesis, config.parted if kind == "preview" else 0.0, config.rounded
-        with torch.no_grad():
-            self.size_px = self.quick(broadcast(generator.w_mean[None], generator.num_layers)).shape[-1]
-
-    def __call__(self, ws: Ws, progress: float) -> Image:
-        """The picture of ws; full renders are brought to the size of previews."""
-        with torch.autocast(ws.device.type, torch.bfloat16, enabled=self.rounded and progress < 1):
-            picture = self.quick(ws) if progress < self.until else self.full(ws)
-        return picture.to(ws) if progress < self.until else images.resize(picture.to(ws), self.size_px)
+def _batch(steps: Sequence[InvertStep]) -> InvertStep:
+    """The same step of several searches as one value."""
+    ws, image, loss = (torch.cat([getattr(step, name) for step in steps]) for name in ("ws", "image", "loss"))
+    parts = {name: torch.cat([step.parts[name] for step in steps]) for name in steps[0].parts}
+    return replace(steps[0], ws=ws, image=image, loss=loss, parts=parts, losses=torch.cat([step.losses for step in steps], dim=1))
 
 
 class Target:
-    """A photo, looked at once: what every picture is compared with."""
+    """A photo with its features, computed once: every picture is compared with it."""
 
-    def __init__(self, photo: Image, config: InvertConfig, distance: Distance | None, identity: Identity | None) -> None:
+    def __init__(self, photo: Image, distance: Distance | None, identity: Identity | None) -> None:
+        self.size_px, self.distance, self.identity = photo.shape[-1], distance, identity
         with torch.no_grad():
-            self.levels = levels(photo) if config.pixels or config.pixels_first else []
-            self.seen = distance.features(photo) if distance and config.perceptual else None
-            self.person = identity(photo) if identity and config.identity else None
-        self.distance, self.identity = distance, identity
+            self.levels = levels(photo)
+            self.features = distance.features(photo) if distance else None
+            self.person = identity(photo) if identity else None
 
     def parts(self, picture: Image) -> dict[str, Float[Tensor, " batch"]]:
-        """How far a picture is from the photo, in each way that counts."""
-        parts = {}
-        if self.levels:
-            pairs = zip(levels(picture), self.levels, strict=True)
-            parts["pixels"] = torch.stack([(a - b).square().mean(dim=(1, 2, 3)) for a, b in pairs]).mean(dim=0)
-        if self.seen:
-            parts["perceptual"] = self.distance(picture, self.seen)
-        if self.person is not None:
+        """How far a picture of the photo's size is from the photo, in each way that counts."""
+        pairs = zip(levels(picture), self.levels, strict=True)
+        parts = {"pixels": torch.stack([(a - b).square().mean(dim=(1, 2, 3)) for a, b in pairs]).mean(dim=0)}
+        if self.distance:
+            parts["perceptual"] = self.distance(picture, self.features)
+        if self.identity:
             parts["identity"] = (self.identity(picture) - self.person).square().sum(dim=1)
         return parts
 
 
+def checked(photo: Image) -> Image:
+    """The aligned faces themselves. Raises ShapeError for anything else."""
+    if photo.ndim != 4 or photo.shape[1] != 3 or photo.shape[2] != photo.shape[3] or 0 in photo.shape or not photo.is_floating_point():
+        raise ShapeError(
+            f"aligned faces were needed, [batch, 3, size, size] of floats in [-1, 1]; this is {photo.dtype} of shape {list(photo.shape)}. "
+            "Align a photo first: alignment, face = dvlatent.load('aligner')(photo)."
+        )
+    if not torch.isfinite(photo).all():
+        raise ShapeError("the photo holds NaN or infinite numbers. Read it again with images.read.")
+    return photo.detach()
+
+
 def _start(generator: Generator, photos: int, start: W | Ws | None) -> Ws:
-    """A copy of where to begin: [photo, layer, w]."""
+    """Where to begin: a copy, [photo, layer, w]."""
     ws = generator.w_mean[None] if start is None else start.detach().to(generator.w_mean)
     ws = broadcast(ws, generator.num_layers) if ws.ndim == 2 else ws
     if tuple(ws.shape[1:]) != (generator.num_layers, generator.w_dim) or len(ws) not in (1, photos) or not torch.isfinite(ws).all():
@@ -229,13 +242,87 @@ def _start(generator: Generator, photos: int, start: W | Ws | None) -> Ws:
     return ws.expand(photos, -1, -1).clone()
 
 
-def checked(photo: Image) -> Image:
-    """The aligned faces, or ShapeError."""
-    if photo.ndim != 4 or photo.shape[1] != 3 or photo.shape[2] != photo.shape[3] or 0 in photo.shape or not photo.is_floating_point():
-        raise ShapeError(
-            f"aligned faces were needed, [batch, 3, size, size] of floats in [-1, 1]; this is {photo.dtype} of shape {list(photo.shape)}. "
-            "Align a photo first: alignment, face = dvlatent.load('aligner')(photo)."
-        )
-    if not torch.isfinite(photo).all():
-        raise ShapeError("the photo holds NaN or infinite numbers. Read it again with images.read.")
-    return photo.detach()
+LIMIT_BYTES = 64 * 2**20  # an inversion has some 40 kB
+FIELDS = {"ws": "<f4", "history": "<f4", "description": "|u1"}  # the arrays of a file, and their number formats
+BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True, eq=False)
+class Inversion:
+    """The ws of one photo, with all that is needed to draw it again and to paste it back; kept in a small file."""
+
+    ws: Ws  # [1, layer, w]
+    history: Float[Tensor, " step"]  # the loss at every step
+    generator: str  # fingerprint of the generator
+    alignment: Alignment | None = None  # where the face lies in its photo
+    config: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)  # how it was found
+
+    def check(self, generator: Generator) -> None:
+        """Raise DirectionMismatch unless these ws belong to this generator."""
+        shape = (1, generator.num_layers, generator.w_dim)
+        if tuple(self.ws.shape) != shape or self.generator != fingerprint(generator):
+            raise DirectionMismatch(
+                f"this inversion has ws {list(self.ws.shape)} of generator {self.generator}; this generator is {fingerprint(generator)} "
+                f"with ws {list(shape)}. Load the generator it was found on, or invert the photo again on this one."
+            )
+
+    def save(self, path: Path | str) -> None:
+        """Write a .npz file, exact to the bit; it appears whole or not at all.
+
+        Raises CheckpointError for another suffix or a folder that does not exist.
+        """
+        path = Path(path)
+        if path.suffix != ".npz" or not path.parent.is_dir():
+            what = "should end in .npz" if path.suffix != ".npz" else f"needs a folder {path.parent}, which does not exist: make it first"
+            raise CheckpointError(f"{path} {what}.")
+        description = {"kind": "inversion", "generator": self.generator, "config": dict(self.config)}
+        description["alignment"] = asdict(self.alignment) if self.alignment else None
+        arrays = {"ws": self.ws, "history": self.history}
+        arrays = {name: values.detach().cpu().numpy().astype(FIELDS[name]) for name, values in arrays.items()}
+        arrays["description"] = np.frombuffer(json.dumps(description).encode(), np.uint8)
+        part = path.with_name(path.name + ".part")
+        with open(part, "wb") as file:
+            np.savez(file, **arrays)
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Inversion:
+        """Read what `save` wrote. Nothing in the file is run, and a file that is larger than an inversion is not unpacked.
+
+        Raises CheckpointError if it is missing, broken, too large or something else.
+        """
+        path = Path(path)
+        try:
+            arrays = _arrays(path)
+            description = json.loads(arrays["description"].tobytes().decode())
+            if description["kind"] != "inversion":
+                raise ValueError(f"it holds {description['kind']!r}")
+            ws, history = (torch.from_numpy(arrays[name].astype("f4")) for name in ("ws", "history"))
+            if ws.ndim != 3 or len(ws) != 1 or history.ndim != 1 or not torch.isfinite(ws).all():
+                raise ValueError(f"its ws have shape {list(ws.shape)}, its history {list(history.shape)}, or are not finite")
+            alignment = None if description["alignment"] is None else _alignment(**description["alignment"])
+            return cls(ws, history, str(description["generator"]), alignment, dict(description["config"]))
+        except BROKEN as reason:
+            raise CheckpointError(f"{path} is no inversion ({reason}). Give a .npz file that `dvlatent invert` wrote.") from reason
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file, if they are ours: names, types and sizes are checked before anything is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        names = sorted(member.filename for member in archive.infolist())
+        if size > LIMIT_BYTES or names != sorted(f"{name}.npy" for name in FIELDS):
+            raise ValueError(f"it holds {', '.join(names[:5])}, {size:,} bytes")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in FIELDS}
+    if wrong := [name for name, kind in FIELDS.items() if arrays[name].dtype != np.dtype(kind)]:
+        raise ValueError(f"{', '.join(wrong)} hold numbers of another type")
+    return arrays
+
+
+def _alignment(quad: list[list[float]], photo_size: list[int]) -> Alignment:
+    corners = tuple((float(x), float(y)) for x, y in quad)
+    height, width = (int(side) for side in photo_size)
+    if len(corners) != 4 or not all(math.isfinite(number) for corner in corners for number in corner) or min(height, width) < 1:
+        raise ValueError("its alignment is no square in a photo")
+    return Alignment(corners, (height, width))

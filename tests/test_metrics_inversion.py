@@ -66,9 +66,9 @@ def test_edited_compares_the_edited_picture_with_the_photo():
 def test_consistency_is_0_for_a_perfect_inversion_and_grows_with_its_error():
     pictures = {}
 
-    def render(some):
-        picture = toy.synthesis(some)
-        pictures[picture.clamp(-1, 1).sum().item()] = some
+    def render(ws):
+        picture = toy.synthesis(ws)
+        pictures[picture.clamp(-1, 1).sum().item()] = ws
         return picture
 
     def distance(a, b):

@@ -1,4 +1,4 @@
-"""`dvlatent invert` and `edit --from`, in words and files, with the toy face in the place of the real one."""
+"""`dvlatent invert` and `edit --from`, in words and files, with the toy face instead of the real one."""
 
 import math
 
@@ -10,24 +10,22 @@ from dvlatent import images, zoo
 from dvlatent.cli.main import main
 from dvlatent.errors import NoFace
 from dvlatent.faces.align import Alignment, crop, paste_back
-from dvlatent.inversion.inversion import Inversion
+from dvlatent.inversion.invert import Inversion
 from dvlatent.latents import broadcast, normal
 from dvlatent.toy.faces import ToyFaces
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 toy = ToyFaces(resolution=32)
-PLACE = Alignment(((20.0, 10.0), (20.0, 50.0), (60.0, 50.0), (60.0, 10.0)), (70, 90))
+ALIGNMENT = Alignment(((20.0, 10.0), (20.0, 50.0), (60.0, 50.0), (60.0, 10.0)), (70, 90))
 
 
 def aligner(photo, face=0, size_px=1024):
     if face or photo.shape[2:] != (70, 90):
         raise NoFace(f"there is no face number {face}")
-    return PLACE, crop(photo, PLACE, size_px)
+    return ALIGNMENT, crop(photo, ALIGNMENT, size_px)
 
 
 @pytest.fixture(autouse=True)
-def place(monkeypatch, tmp_path):
+def toy_networks(monkeypatch, tmp_path):
     for name, stands_in in {"faces": toy, "perceptual": None, "identity": None, "aligner": aligner}.items():
         monkeypatch.setitem(zoo.LOADERS, name, lambda it=stands_in: it)
     monkeypatch.setitem(zoo.LOADERS, "encoder", lambda: lambda face: toy.w_mean[None] + 0.1)
@@ -35,7 +33,7 @@ def place(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     room = torch.linspace(-1, 1, 90).expand(1, 3, 70, 90)
     face = toy.synthesis(broadcast(toy.mapping(normal(3, 32)), 3))
-    images.write(paste_back(room, face, PLACE), "me.png")
+    images.write(paste_back(room, face, ALIGNMENT), "me.png")
 
 
 def run(capsys, *arguments):
@@ -48,7 +46,7 @@ def test_a_photo_is_found_edited_and_put_back(capsys):
     code, out, bar = run(capsys, "invert", "me.png", "--steps", 20, "--out", "mine.npz", "--picture", "both.png")
     assert code == 0 and "mine.npz: " in out and " dB" in out and "dvlatent edit --from mine.npz" in out and "left" in bar
     mine = Inversion.load("mine.npz")
-    assert mine.alignment == PLACE and mine.config["steps"] == 20 and len(mine.history) == 21
+    assert mine.alignment == ALIGNMENT and mine.config["steps"] == 20 and len(mine.history) == 21
     assert mine.history[-1] < mine.history[0] / 1.2
     assert Image.open("both.png").size == (2 * 32 + 4, 32)
     code, out, _ = run(capsys, "edit", "--from", "mine.npz", "--age", "+2", "--paste-back", "me.png", "--out", "older.png")
@@ -107,14 +105,14 @@ def test_interrupted_it_keeps_what_is_there(capsys, monkeypatch):
     ("arguments", "words"),
     [
         (("none.jpg", "--out", "mine.npz"), "there is no file none.jpg"),
-        (("text.jpg", "--out", "mine.npz"), "text.jpg is no picture"),
+        (("text.jpg", "--out", "mine.npz"), "text.jpg is not a picture"),
         (("small.png", "--out", "mine.npz"), "no face"),
         (("me.png", "--out", "mine.npz", "--face", 2), "no face number 2"),
         (("me.png", "--out", "mine.png"), "--out mine.png should end in .npz"),
         (("me.png", "--out", "nowhere/mine.npz"), "folder"),
         (("me.png", "--out", "mine.npz", "--steps", -1), "-1 steps"),
         (("me.png", "--out", "mine.npz", "--seconds", 0), "seconds 0"),
-        (("me.png", "--out", "mine.npz", "--start", "here"), "--start here is no place to begin"),
+        (("me.png", "--out", "mine.npz", "--start", "here"), "--start here is unknown"),
         (("me.png", "--out", "mine.npz", "--start", "text.npz"), "text.npz is no inversion"),
         (("me.png", "--out", "mine.npz", "--start", "other.npz"), "invert the photo again"),
         (("me.png", "--out", "mine.npz", "--picture", "both.txt"), "both.txt"),
