@@ -23,7 +23,7 @@ def noise(count, size, seed=0):
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def drawn(fig):
+def pixels_of(fig):
     """The figure's pixels, before JPEG."""
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
@@ -46,7 +46,7 @@ def test_small_faces_are_shown_without_resampling(size, count, columns):
     fig = plot.faces(image, columns, titles=[str(i) for i in range(count)], caption="Look.")
     shown = [picture.get_array() for picture in fig.findobj(AxesImage)]
     times = shown[0].shape[0] // size
-    picture = drawn(fig)
+    picture = pixels_of(fig)
     for face, pixels in zip(shown, to_uint8(image), strict=True):
         assert np.array_equal(face, pixels.repeat(times, 0).repeat(times, 1))
         assert holds(picture, face)
@@ -57,7 +57,7 @@ def test_large_faces_shrink_by_area_and_only_once():
     fig = plot.strip(image)
     face = fig.findobj(AxesImage)[0].get_array()
     assert face.shape[0] < 1024 and np.array_equal(face, to_uint8(resize(image[:1], face.shape[0]))[0])
-    assert holds(drawn(fig), face)
+    assert holds(pixels_of(fig), face)
 
 
 @pytest.mark.parametrize("columns", range(1, 9))
@@ -79,7 +79,7 @@ def test_titles_and_captions_are_written_whole():
     fig = plot.strip(noise(2, 64), titles=["left\nface", "right"], caption=caption)
     assert {"left\nface", "right"} < set(words(fig))
     assert " ".join(words(fig)[-1].split()) == caption.strip()
-    drawn(fig)
+    pixels_of(fig)
     for text in fig.findobj(Text):
         box = text.get_window_extent()
         assert not text.get_text() or (box.x0 >= -1 and box.y0 >= -1 and box.x1 <= fig.bbox.width + 1 and box.y1 <= fig.bbox.height + 1)
@@ -101,7 +101,7 @@ def test_a_labeled_grid_has_its_headers_where_they_belong(rows, columns):
 
 def test_headers_of_two_lines_stay_above_the_faces():
     fig = plot.labeled_grid(noise(4, 128), ["a", "b"], ["PC1\n(male +0.5)", "PC2"])
-    drawn(fig)
+    pixels_of(fig)
     faces = max(picture.axes.get_window_extent().y1 for picture in fig.findobj(AxesImage))
     (header,) = (text for text in fig.findobj(Text) if text.get_text().startswith("PC1"))
     assert header.get_window_extent().y0 >= faces - 1

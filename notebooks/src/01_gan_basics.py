@@ -323,7 +323,7 @@ print(f"the live one's is more than four times as large: {scores['live'][2] > 4 
 
 
 # %%
-def tell_apart(real, fake, steps=120):
+def distinguish(real, fake, steps=120):
     """Train a fresh discriminator on half of both; its accuracy on the other half."""
     torch.manual_seed(0)
     fresh, rng = DigitDiscriminator(width=16, classes=0, group=1), torch.Generator().manual_seed(0)
@@ -342,7 +342,7 @@ def tell_apart(real, fake, steps=120):
 # %%
 mixed = real_digits[torch.randperm(5000, generator=torch.Generator().manual_seed(0))]
 rivals = {"live": fakes["live"][:2000], "long training": fakes["long training"][:2000], "real": mixed[2000:4000]}
-accuracy = {name: tell_apart(mixed[:2000], pictures) for name, pictures in rivals.items()}
+accuracy = {name: distinguish(mixed[:2000], pictures) for name, pictures in rivals.items()}
 print(f"real from real: within 5 % of guessing: {abs(accuracy['real'] - 0.5) < 0.05}")
 print(f"live digits are told from real ones more easily than long-trained ones: {accuracy['live'] > accuracy['long training']}")
 
@@ -371,11 +371,11 @@ def nearest(images):
     return seen.images[which], distance
 
 
-drawn = fakes["long training"][:500]
-twins, gap = nearest(drawn)
+samples = fakes["long training"][:500]
+twins, gap = nearest(samples)
 _, usual = nearest(held.images)
 print(f"distance to the nearest training digit: drawn {gap.median():.1f}, held-out real ones {usual.median():.1f}")
-fig = plot.labeled_grid(torch.cat([drawn[:10], twins[:10]]), rows=["drawn", "nearest of\nthe 4,000"], columns=[""] * 10)
+fig = plot.labeled_grid(torch.cat([samples[:10], twins[:10]]), rows=["drawn", "nearest of\nthe 4,000"], columns=[""] * 10)
 plot.show(fig, alt="Two rows of ten digits. Below each drawn digit, the nearest real one: the same digit, another hand.")
 
 # %% [markdown]

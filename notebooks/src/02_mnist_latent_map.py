@@ -46,7 +46,7 @@ from dvlatent.autoencoder.train import AutoencoderTrainConfig, encode_all, train
 from dvlatent.lessons import plot
 from dvlatent.lessons.latent_map import COLORS, latent_map, still
 from dvlatent.lessons.teach import check
-from dvlatent.metrics.features import knn_accuracy, neighbours
+from dvlatent.metrics.features import knn_accuracy, neighbors
 
 train, test = dvlatent.load("mnist").split()  # 4,000 digits to learn from, 1,000 that nothing here ever learns from
 
@@ -213,7 +213,7 @@ latent_map(shipped.decoder, codes, test.images, test.labels, title="A map of dig
 # > **Predict:** which digit, other than the 3 itself, is most often beside a 3? And beside a 4?
 
 # %%
-table = neighbours(codes, test.labels)  # [10, 10], rows add up to 1
+table = neighbors(codes, test.labels)  # [10, 10], rows add up to 1
 three = codes[test.labels == 3][0]
 order = (codes - three).norm(dim=1).argsort()[1:11]  # the nearest of all is itself
 check("one row by hand: shares add up to 1", float(torch.bincount(test.labels[order], minlength=10).sum() / 10), 1.0)
@@ -243,7 +243,7 @@ for digit in (3, 8, 4, 7):
 beside = [foreign]
 for seed in (1, 2):
     *_, step = train_autoencoder(train.images, Autoencoder(), AutoencoderTrainConfig(steps=900, shake=1.0, seed=seed))
-    other = neighbours(encode_all(step.net, test.images), test.labels)
+    other = neighbors(encode_all(step.net, test.images), test.labels)
     beside.append(other - np.diag(np.diag(other)))
 print("two most frequent strange neighbours, percent")
 print(f"{'':14}" + "".join(f"{name:20}" for name in ("shipped", "seed 1", "seed 2")))
@@ -337,13 +337,13 @@ plot.show(fig, alt="A cube of a thousand dots in ten colours, seen from two side
 # %% tags=["nbval-ignore-output"]
 classifier, z = dvlatent.load("digit-classifier"), dvlatent.normal(range(600), 2)
 with torch.no_grad():
-    drawn = {name: nets[name, 2].decode(z) for name in ("autoencoder", "VAE")}
+    samples = {name: nets[name, 2].decode(z) for name in ("autoencoder", "VAE")}
     gan = dvlatent.load("digits")
-    drawn["GAN of lesson 01"] = gan(dvlatent.normal(range(600), gan.z_dim))
-    sure = {name: (classifier(pictures).max(dim=1).values >= 0.9).float().mean() for name, pictures in drawn.items()}
+    samples["GAN of lesson 01"] = gan(dvlatent.normal(range(600), gan.z_dim))
+    sure = {name: (classifier(pictures).max(dim=1).values >= 0.9).float().mean() for name, pictures in samples.items()}
 for name, fraction in sure.items():
     print(f"{name:18} {100 * fraction:.0f} % of its drawings are named with confidence 0.9")
-fig = plot.labeled_grid(-torch.cat([pictures[:10] for pictures in drawn.values()]), rows=[name.replace(" of", "\nof") for name in drawn],
+fig = plot.labeled_grid(-torch.cat([pictures[:10] for pictures in samples.values()]), rows=[name.replace(" of", "\nof") for name in samples],
                          columns=[f"seed {at}" for at in range(10)])
 plot.show(fig, alt="Ten digits from random vectors, by each of three nets: the autoencoder's and the VAE's are soft and some are unclear, "
           "the GAN's are sharp.")

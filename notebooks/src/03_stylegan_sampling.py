@@ -236,8 +236,8 @@ mixed = torch.cat([mix(ws_base, ws_style, level) for level in levels])  # [15, 1
 by_hand = ws_base.clone()
 by_hand[:, 0:5] = ws_style[0, 0:5]
 check("coarse styles by hand are dvlatent.mix", by_hand, mixed[:1])
-drawn = resize(faces.synthesis(torch.cat([ws_base, ws_style, mixed])), 256)  # full renders: fine styles deserve them
-base, styles, mixtures = drawn[:1], drawn[1:6], drawn[6:]
+renders = resize(faces.synthesis(torch.cat([ws_base, ws_style, mixed])), 256)  # full renders: fine styles deserve them
+base, styles, mixtures = renders[:1], renders[1:6], renders[6:]
 
 # %%
 table = torch.cat([torch.cat([base, base, base]).view(3, 1, *base.shape[1:]), mixtures.view(3, 5, *base.shape[1:])], dim=1).flatten(0, 1)

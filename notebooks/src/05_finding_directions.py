@@ -169,18 +169,18 @@ ties, angles = [0, 0.3, 0.6, 0.9], {"difference of means": [], "balanced by glas
 ways = [{}, {"balance": "glasses"}, {"by": "ridge"}]
 for tie in ties:
     toy = ToyFaces(correlation=tie)  # in this population age and glasses go together
-    drawn = toy.mapping(dvlatent.normal(range(1500), toy.z_dim))
-    factors = toy.factors(dvlatent.broadcast(drawn, toy.num_layers))
+    toy_w = toy.mapping(dvlatent.normal(range(1500), toy.z_dim))
+    factors = toy.factors(dvlatent.broadcast(toy_w, toy.num_layers))
     people = survey.Population(tuple(range(1500)), factors, toy.factor_names, 1.0, fingerprint(toy))
     for name, way in zip(angles, ways, strict=True):
         angles[name].append(find.angle_degrees(find.find(toy, people, "age", **way), toy.truth["age"]))
     print(f"correlation {tie:.1f}: the difference of means is {angles['difference of means'][-1]:.0f}° off the truth")
 
 # %%
-average = dvlatent.broadcast(toy.w_mean[None], toy.num_layers)  # the average toy face, from the population in which the two go together most
-rows = torch.cat([find.find(toy, people, "age", **way).move_to(average, at=2.5) for way in ways])
+mean_ws = dvlatent.broadcast(toy.w_mean[None], toy.num_layers)  # the average toy face, from the population in which the two go together most
+rows = torch.cat([find.find(toy, people, "age", **way).move_to(mean_ws, at=2.5) for way in ways])
 fig = plot.strip(
-    toy.synthesis(torch.cat([average, rows])), titles=["the average", *(f"older: {name}" for name in angles)],
+    toy.synthesis(torch.cat([mean_ws, rows])), titles=["the average", *(f"older: {name}" for name in angles)],
     caption="Glasses grow along with the difference of means, though they have nothing to do with age. (Balanced, few faces are left: other things drift.)",
 )  # fmt: skip
 plot.show(fig, alt="Four drawn faces: the average, and three older ones; the one made by the difference of means has much thicker glasses.")
