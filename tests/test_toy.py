@@ -11,7 +11,7 @@ from dvlatent.directions import Direction
 from dvlatent.errors import DirectionMismatch, ShapeError
 from dvlatent.latents import broadcast, lerp, mix, normal, slerp
 from dvlatent.toy.faces import FACTORS, ToyFaces
-from dvlatent.types import Generator, fingerprint
+from dvlatent.types import fingerprint
 
 NAMES = list(FACTORS)
 
@@ -36,10 +36,6 @@ def draw(toy: ToyFaces, ws: torch.Tensor) -> torch.Tensor:
 
 
 # the population
-
-
-def test_it_is_a_generator(toy):
-    assert isinstance(toy, Generator)
 
 
 def test_every_factor_is_standard_normal(toy, many_z):
@@ -183,26 +179,25 @@ def test_no_broken_face_far_out(toy):
         assert image.std(dim=(2, 3)).min() > 0.1  # still a picture
 
 
-@pytest.mark.parametrize("size", [32, 64, 128, 256])
-def test_the_same_face_at_any_size(size):
+def test_the_same_face_at_any_size():
     ws = faces(ToyFaces(32), [3, 7])
-    large, small = draw(ToyFaces(512), ws), draw(ToyFaces(size), ws)
-    assert small.shape == (2, 3, size, size)
-    gap = (interpolate(large, size=(size, size), mode="area") - small).abs().mean()
-    assert gap < 0.9 / size + 0.001
+    large = draw(ToyFaces(512), ws)
+    for size in (32, 64, 128, 256):
+        gap = (interpolate(large, size=(size, size), mode="area") - draw(ToyFaces(size), ws)).abs().mean()
+        assert gap < 0.9 / size + 0.001
 
 
-def test_slopes_agree_with_small_differences():
+def test_gradients_agree_with_small_differences():
     """The gradient along each factor against a finite difference of the picture, in double precision."""
     toy = ToyFaces(resolution=32).double()
     ws = faces(toy, [5]).double().clone().requires_grad_()
     weights = normal(1, 3 * 32 * 32).double().view(1, 3, 32, 32)
-    (slope,) = torch.autograd.grad((toy.synthesis(ws) * weights).sum(), ws)
+    (gradient,) = torch.autograd.grad((toy.synthesis(ws) * weights).sum(), ws)
     for name, direction in toy.truth.items():
         ahead, behind = (draw(toy, direction.move(ws.detach(), amount)) for amount in (1e-5, -1e-5))
         measured = ((ahead - behind) * weights).sum() / 2e-5
         layer = direction.layers[0]
-        assert_close(slope[0, layer] @ direction.vector.double() * direction.step, measured, rtol=1e-3, atol=1e-5, msg=name)
+        assert_close(gradient[0, layer] @ direction.vector.double() * direction.step, measured, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_gradient_is_finite_everywhere():
@@ -218,11 +213,6 @@ def test_any_batch(toy, batch):
     assert draw(toy, ws).shape == (batch, 3, 64, 64)
     assert toy.factors(ws).shape == (batch, len(NAMES))
     assert_close(draw(toy, faces(toy, range(5)))[:batch], draw(toy, ws), atol=1e-4, rtol=0)
-
-
-def test_two_toys_draw_the_same_bits(toy):
-    ws = faces(toy, [1, 2])
-    assert torch.equal(draw(ToyFaces(64), ws), draw(toy, ws))
 
 
 def test_it_moves_to_other_dtypes_and_devices():
