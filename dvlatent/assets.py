@@ -26,6 +26,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_dir
+
 from dvlatent.errors import AssetBroken, AssetError, AssetMissing
 
 REQUIREMENTS = Path(__file__).with_name("assets.txt")
@@ -44,8 +47,6 @@ Record = dict[str, dict[str, int | str]]  # file name -> its "size" and "sha256"
 
 def home() -> Path:
     """The root of the cache: $DVLATENT_HOME, or the platform's cache folder."""
-    from platformdirs import user_cache_dir
-
     return Path(os.environ.get("DVLATENT_HOME") or user_cache_dir("dvlatent", appauthor=False)).expanduser().absolute()
 
 
@@ -78,8 +79,6 @@ def install() -> Path:
 
     Raises AssetError, in one sentence, if the network, a wrong hash, a full disk or the permissions of the folder stop it.
     """
-    from filelock import FileLock, Timeout
-
     if damaged():
         try:
             home().mkdir(parents=True, exist_ok=True)
@@ -201,14 +200,13 @@ def _write_manifest(manifest: dict[str, Record]) -> None:
 def _fault(name: str, entry: dict[str, int | str], hashes: bool) -> str:
     """What is wrong with one file of the cache; empty if nothing is."""
     path = home() / "assets" / name
-    try:
-        if not path.is_file():
-            return f"{name} is gone"
-        if path.stat().st_size != entry["size"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
-        return f"{name} is not what was installed (its sha256 differs)" if hashes and _sha256(path) != entry["sha256"] else ""
-    except OSError as error:
-        return f"{name} cannot be read ({error.strerror})"
+    if not path.is_file():
+        return f"{name} is gone"
+    if path.stat().st_size != entry["size"]:
+        return f"{name} has {path.stat().st_size} bytes instead of {entry['size']}"
+    if hashes and not (os.access(path, os.R_OK) and _sha256(path) == entry["sha256"]):
+        return f"{name} is not what was installed (its sha256 differs)"
+    return ""
 
 
 def _sha256(path: Path) -> str:

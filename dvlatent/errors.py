@@ -1,4 +1,4 @@
-"""Everything that this library refuses, and why.
+"""Every error that this library raises, and why.
 
     DvlatentError
     ├── AssetError            weights and data from other packages
@@ -16,7 +16,7 @@ Every message says what was given, what was needed and what to do next.
 
 
 class DvlatentError(Exception):
-    """The root: catch this to catch all of ours."""
+    """The root: catch it to catch every error of this library."""
 
 
 class AssetError(DvlatentError):

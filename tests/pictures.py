@@ -8,13 +8,13 @@ HEIGHT, WIDTH = 24, 36
 
 
 def pixels(height=HEIGHT, width=WIDTH):
-    """A smooth coloured picture without any symmetry, [height, width, 3]."""
+    """A smooth colored picture without any symmetry, [height, width, 3]."""
     y, x = np.mgrid[0:1 : height * 1j, 0:1 : width * 1j]
     return np.stack([255 * x, 200 * y, 120 * (1 - x) * y + 60], -1).round().astype(np.uint8)
 
 
 PHOTO = Image.fromarray(pixels())
-GREY = np.asarray(PHOTO.convert("L"))
+GRAY = np.asarray(PHOTO.convert("L"))
 
 
 def error(image, expected):
@@ -24,5 +24,5 @@ def error(image, expected):
     return np.abs((image[0].permute(1, 2, 0).numpy() + 1) * 127.5 - expected.astype(float)).mean()
 
 
-def grey3(values):
+def gray3(values):
     return np.repeat(np.asarray(values)[..., None], 3, -1)

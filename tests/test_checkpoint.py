@@ -71,7 +71,7 @@ def test_directions_and_edits_come_back(tmp_path):
     assert load(tmp_path / "both.safetensors", "edit")[1]["licence"] == "ours" and kind(tmp_path / "both.safetensors") == "edit"
 
 
-@pytest.mark.parametrize("rows", [None, 3, [], [{"amount": 1}], [{"amount": 1, "layers": None, "name": "a", "colour": 1}]])
+@pytest.mark.parametrize("rows", [None, 3, [], [{"amount": 1}], [{"amount": 1, "layers": None, "name": "a", "unknown": 1}]])
 def test_refuses_an_incomplete_direction_or_edit(rows, tmp_path):
     save(tmp_path / "edit.safetensors", {"vectors": torch.eye(3)[:1]}, {"kind": "edit"} | ({} if rows is None else {"terms": rows}))
     with pytest.raises(CheckpointError, match="not a complete edit"):

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pictures import PHOTO, WIDTH, error, grey3, pixels
+from pictures import PHOTO, WIDTH, error, gray3, pixels
 from PIL import Image
 from torch.testing import assert_close
 
@@ -47,14 +47,14 @@ def test_any_memory_order_and_float_will_do():
     assert np.array_equal(to_uint8(from_uint8(pixels()[:, ::-1])), to_uint8(image.flip(3)))
     for same in (image.double(), image.clone().requires_grad_(), image.to(memory_format=torch.channels_last)):
         assert np.array_equal(to_uint8(same)[0], pixels())
-    assert np.array_equal(to_uint8(image[:, :1])[0], grey3(pixels()[..., 0]))
+    assert np.array_equal(to_uint8(image[:, :1])[0], gray3(pixels()[..., 0]))
     assert to_uint8(image).flags.c_contiguous
 
 
 @pytest.mark.parametrize(
     "wrong", [*map(torch.zeros, [(3, 4, 4), (1, 4, 4, 3), (1, 2, 4, 4), (1, 3, 0, 4)]), torch.zeros(1, 3, 4, 4, dtype=torch.long)]
 )
-def test_refuses_a_tensor_that_is_no_picture(wrong, tmp_path):
+def test_refuses_a_tensor_that_is_not_a_picture(wrong, tmp_path):
     with pytest.raises(ShapeError, match=r"a picture is \[batch, 3 .*this is torch"):
         to_uint8(wrong)
     with pytest.raises(ShapeError):
@@ -63,7 +63,7 @@ def test_refuses_a_tensor_that_is_no_picture(wrong, tmp_path):
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((4, 4, 3), float), ((4, 4), np.uint8), ((1, 4, 4, 4), np.uint8), ((1, 3, 4, 4), np.uint8)])
-def test_refuses_numbers_that_are_no_pixels(shape, dtype):
+def test_refuses_numbers_that_are_not_pixels(shape, dtype):
     with pytest.raises(ShapeError, match="pixels are bytes"):
         from_uint8(np.zeros(shape, dtype))
 
@@ -144,16 +144,16 @@ def test_refuses_in_words_when_the_disk_is_full(tmp_path):
     ("batch", "columns", "rows", "wide"), [(1, None, 1, 1), (4, None, 2, 2), (5, None, 2, 3), (5, 2, 3, 2), (3, 9, 1, 3), (6, 1, 6, 1)]
 )
 @pytest.mark.parametrize("gap", [0, 3])
-def test_grid_puts_every_picture_in_its_place(batch, columns, rows, wide, gap):
+def test_grid_puts_every_picture_in_its_cell(batch, columns, rows, wide, gap):
     image = torch.randn(batch, 3, 4, 6, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     sheet = grid(image, columns, gap_px=gap)
     assert sheet.shape == (1, 3, rows * 4 + (rows - 1) * gap, wide * 6 + (wide - 1) * gap)
     covered = torch.zeros_like(sheet, dtype=torch.bool)
     for index in range(batch):
         row, column = divmod(index, wide)
-        place = (..., slice(row * (4 + gap), row * (4 + gap) + 4), slice(column * (6 + gap), column * (6 + gap) + 6))
-        assert torch.equal(sheet[place][0], image[index])
-        covered[place] = True
+        cell = (..., slice(row * (4 + gap), row * (4 + gap) + 4), slice(column * (6 + gap), column * (6 + gap) + 6))
+        assert torch.equal(sheet[cell][0], image[index])
+        covered[cell] = True
     assert (sheet[~covered] == 1).all()  # white between and after
 
 
@@ -210,16 +210,16 @@ def test_other_sizes_agree_with_pillow(size, mode):
 
 
 @pytest.mark.parametrize("size", [(3, 2), (4, 5), (9, 10)])
-def test_resize_has_the_right_slope(size):
+def test_resize_has_the_right_gradient(size):
     image = torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     inside = torch.ones_like(resize(image, size))
-    if size == (9, 10):  # where bicubic is cut back to the range, the slope is zero
+    if size == (9, 10):  # where bicubic is cut back to the range, the gradient is zero
         raw = torch.nn.functional.interpolate(image, size, mode="bicubic", antialias=True)
         inside = ((raw > image.min()) & (raw < image.max())).double()
     assert torch.autograd.gradcheck(lambda image: resize(image, size) * inside, image)
 
 
 @pytest.mark.parametrize("size", [0, -4, (0, 4), (4,), (4, 4, 4), ()])
-def test_refuses_a_size_that_is_none(size):
+def test_refuses_an_impossible_size(size):
     with pytest.raises(ShapeError, match="a size is one number of pixels"):
         resize(torch.zeros(1, 3, 8, 8), size)

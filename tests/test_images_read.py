@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import GREY, HEIGHT, PHOTO, WIDTH, error, grey3, pixels
+from pictures import GRAY, HEIGHT, PHOTO, WIDTH, error, gray3, pixels
 from PIL import Image, ImageOps
 
 from dvlatent.errors import ImageError
@@ -33,7 +33,7 @@ def with_alpha(kind):
     return photo
 
 
-def three_colours():
+def three_colors():
     photo = Image.fromarray((np.indices((HEIGHT, WIDTH))[1] % 3).astype(np.uint8)).convert("P")
     photo.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255] + [0] * 759)
     return photo
@@ -42,33 +42,33 @@ def three_colours():
 COLUMNS = np.eye(3, dtype=np.uint8)[np.indices((HEIGHT, WIDTH))[1] % 3] * 255  # red, green, blue in turn
 HOLED = np.where((np.indices((HEIGHT, WIDTH))[1] % 3 == 1)[..., None], 255, COLUMNS)
 KINDS = {
-    "colour.png": (PHOTO, {}, pixels(), 0),
-    "colour.bmp": (PHOTO, {}, pixels(), 0),
-    "colour.tiff": (PHOTO, {}, pixels(), 0),
-    "colour.ppm": (PHOTO, {}, pixels(), 0),
-    "colour.webp": (PHOTO, {"lossless": True}, pixels(), 0),
-    "colour.jpg": (PHOTO, {"quality": 95}, pixels(), 3),
+    "color.png": (PHOTO, {}, pixels(), 0),
+    "color.bmp": (PHOTO, {}, pixels(), 0),
+    "color.tiff": (PHOTO, {}, pixels(), 0),
+    "color.ppm": (PHOTO, {}, pixels(), 0),
+    "color.webp": (PHOTO, {"lossless": True}, pixels(), 0),
+    "color.jpg": (PHOTO, {"quality": 95}, pixels(), 3),
     "progressive.jpg": (PHOTO, {"quality": 95, "progressive": True}, pixels(), 3),
-    "colour.gif": (PHOTO, {}, pixels(), 8),
-    "grey.png": (PHOTO.convert("L"), {}, grey3(GREY), 0),
-    "grey.jpg": (PHOTO.convert("L"), {"quality": 95}, grey3(GREY), 2),
-    "black and white.png": (HALF.convert("1"), {}, grey3(HALF), 0),
-    "palette.png": (three_colours(), {}, COLUMNS, 0),
-    "palette with a hole.png": (three_colours(), {"transparency": 1}, HOLED, 0),
-    "palette with a hole.gif": (three_colours(), {"transparency": 1}, HOLED, 0),
+    "color.gif": (PHOTO, {}, pixels(), 8),
+    "gray.png": (PHOTO.convert("L"), {}, gray3(GRAY), 0),
+    "gray.jpg": (PHOTO.convert("L"), {"quality": 95}, gray3(GRAY), 2),
+    "black and white.png": (HALF.convert("1"), {}, gray3(HALF), 0),
+    "palette.png": (three_colors(), {}, COLUMNS, 0),
+    "palette with a hole.png": (three_colors(), {"transparency": 1}, HOLED, 0),
+    "palette with a hole.gif": (three_colors(), {"transparency": 1}, HOLED, 0),
     "transparent.png": (with_alpha("RGB"), {}, ON_WHITE, 0),
     "transparent.webp": (with_alpha("RGB"), {"lossless": True}, ON_WHITE, 0),
-    "transparent grey.png": (with_alpha("L"), {}, np.where(np.asarray(HALF)[..., None] > 0, grey3(GREY), 255), 0),
-    "one colour transparent.png": (Image.fromarray(COLUMNS), {"transparency": (0, 255, 0)}, HOLED, 0),
-    "16 bits.png": (Image.fromarray(DEEP), {}, grey3(DEEP / 257), 1e-3),
-    "16 bits.tiff": (Image.fromarray(DEEP), {}, grey3(DEEP / 257), 1e-3),
-    "32 bits.tiff": (Image.fromarray(DEEP.astype(np.int32)), {}, grey3(DEEP / 257), 1e-3),
-    "32 bits, stretched.tiff": (Image.fromarray(DEEP.astype(np.int32) * 1000 - 5), {}, grey3(DEEP / DEEP.max() * 255), 1e-2),
-    "floats to 1.tiff": (Image.fromarray(GREY.astype(np.float32) / 255), {}, grey3(GREY), 1e-3),
-    "floats to 255.tiff": (Image.fromarray(GREY.astype(np.float32)), {}, grey3(GREY), 1e-3),
-    "print colours.tiff": (PHOTO.convert("CMYK"), {}, pixels(), 1),
-    "print colours.jpg": (PHOTO.convert("CMYK"), {"quality": 95}, pixels(), 4),
-    "television colours.tiff": (PHOTO.convert("YCbCr"), {}, pixels(), 2),
+    "transparent gray.png": (with_alpha("L"), {}, np.where(np.asarray(HALF)[..., None] > 0, gray3(GRAY), 255), 0),
+    "one color transparent.png": (Image.fromarray(COLUMNS), {"transparency": (0, 255, 0)}, HOLED, 0),
+    "16 bits.png": (Image.fromarray(DEEP), {}, gray3(DEEP / 257), 1e-3),
+    "16 bits.tiff": (Image.fromarray(DEEP), {}, gray3(DEEP / 257), 1e-3),
+    "32 bits.tiff": (Image.fromarray(DEEP.astype(np.int32)), {}, gray3(DEEP / 257), 1e-3),
+    "32 bits, stretched.tiff": (Image.fromarray(DEEP.astype(np.int32) * 1000 - 5), {}, gray3(DEEP / DEEP.max() * 255), 1e-2),
+    "floats to 1.tiff": (Image.fromarray(GRAY.astype(np.float32) / 255), {}, gray3(GRAY), 1e-3),
+    "floats to 255.tiff": (Image.fromarray(GRAY.astype(np.float32)), {}, gray3(GRAY), 1e-3),
+    "print colors.tiff": (PHOTO.convert("CMYK"), {}, pixels(), 1),
+    "print colors.jpg": (PHOTO.convert("CMYK"), {"quality": 95}, pixels(), 4),
+    "television colors.tiff": (PHOTO.convert("YCbCr"), {}, pixels(), 2),
 }
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_orientation_turns_nothing(exif, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
 def test_the_first_frame_of_an_animation(suffix, tmp_path):
-    frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (7, 5), color) for color in ("red", "lime", "blue")]
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
     assert error(read(tmp_path / f"a.{suffix}"), np.full((5, 7, 3), (255, 0, 0))) < 3
 
@@ -129,7 +129,7 @@ def bomb(path, width=30_000, height=30_000):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10_000_000))) + chunk(b"IEND", b""))
 
 
-def test_refuses_what_is_no_picture_file(tmp_path):
+def test_refuses_what_is_not_a_picture_file(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture, only a name that says so")
     (tmp_path / "noise.jpg").write_bytes(np.random.RandomState(0).bytes(5000))

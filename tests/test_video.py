@@ -1,4 +1,4 @@
-"""Films: true colours, browsers play them, frames are streamed, and nothing half-written stays behind."""
+"""Films: true colors, browsers play them, frames are streamed, and nothing half-written stays behind."""
 
 import time
 
