@@ -68,7 +68,7 @@ faces, attributes, landmarks, identity, aligner, perceptual, judge, mnist = map(
 
 @pytest.fixture(scope="session")
 def recorded_faces():
-    """Twelve generated faces at psi 0.7, [12, 3, 256, 256]; do not change them. The file also has what others read from them."""
+    """Twelve generated faces at psi 0.8, [12, 3, 256, 256]; do not change them. The file also has what others read from them."""
     from dvlatent import images
 
     kept = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
