@@ -22,7 +22,7 @@ def make(out: Path, steps: int = 700) -> None:
     generator, start, config = load("faces"), load("age-direction"), OptimizeEditConfig(steps=steps)
     reader, identity, gender = load("attributes").differentiable(), load("identity"), load("gender-direction")
     search = optimize_edit(generator, start, reader, identity, config, without=[gender])
-    for step in progress(search, steps, lambda step: f"{step.gained:+.0f} years, identity {step.apart:.2f}"):
+    for step in progress(search, steps, lambda step: f"{step.gain:+.0f} years, identity {step.identity_distance:.2f}"):
         if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == steps - 1:
             made_by = command("age_edit", out, steps=steps)
             checkpoint.save_edit(BOLDER * step.edit - BALANCE * gender, out, updates=step.index + 1, command=made_by, licence=LICENSE)

@@ -1,9 +1,9 @@
 """What an edit does, measured on faces that had no part in finding it. Taught in notebook 05.
 
-Give a judge: a predictor that the direction was not found with. The finder calls its own mistakes a success.
+Measure with a predictor that did not find the direction, such as the judge: the finder counts its own mistakes as success.
 
     found = effects(faces, age, (1, 2, 3), tqdm(range(500_000, 500_500)), judge, identity)
-    success(found, "age", by=20)  # share of faces that moved by 20 years, and that stay the same person
+    success(found, "age", by=20)  # fraction of faces that moved by 20 years, and that stay the same person
     leakage({"age": found})  # what else moved
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dvlatent.directions import Direction, Edit
 from dvlatent.errors import ShapeError
-from dvlatent.faces.combine import combine
+from dvlatent.faces.attributes import combine
 from dvlatent.faces.identity import SAME_PERSON_BELOW
 from dvlatent.latents import Layers, broadcast, layer_range, w_of
 from dvlatent.stats import Estimate, bootstrap
@@ -34,19 +34,19 @@ Rows = slice | Sequence[int] | np.ndarray | Tensor
 class Effects:
     """Scores of the same faces before an edit and after it, at every amount."""
 
-    amounts: tuple[float, ...]  # how often the edit was made; its own steps times this
-    names: tuple[str, ...]  # what was scored
-    seeds: tuple[int, ...]  # whose faces
+    amounts: tuple[float, ...]  # the edit was multiplied by these
+    names: tuple[str, ...]  # what the columns of scores are
+    seeds: tuple[int, ...]  # of the faces
     before: Float[Tensor, "face name"]
     after: Float[Tensor, "amount face name"]
-    identity: Float[Tensor, "amount face"] | None  # distance from the face before; None if it was not measured
+    identity: Float[Tensor, "amount face"] | None  # distance to the unedited face; None if it was not measured
 
     def change(self, name: str) -> Float[Tensor, "amount face"]:
-        """How much one score of each face changed."""
+        """The change of one score of each face."""
         return self.after[:, :, self.at(name)] - self.before[:, self.at(name)]
 
     def take(self, rows: Rows) -> Effects:
-        """Some of the faces, e.g. adults: `found.take(found.before[:, found.at("age")] >= 18)`."""
+        """A part of the faces, such as adults: `found.take(found.before[:, found.at("age")] >= 18)`."""
         chosen = torch.arange(len(self.seeds))[rows if isinstance(rows, slice) else torch.as_tensor(rows)]
         identity = None if self.identity is None else self.identity[:, chosen]
         seeds = tuple(self.seeds[row] for row in chosen.tolist())
@@ -55,7 +55,7 @@ class Effects:
     def at(self, name: str) -> int:
         """The column of a score. Raises ShapeError for one that was not measured."""
         if name not in self.names:
-            raise ShapeError(f"the judge did not score '{name}', only {', '.join(self.names)}. Measure with a predictor of it.")
+            raise ShapeError(f"the faces were not scored for '{name}', only for {', '.join(self.names)}. Measure with a predictor of it.")
         return self.names.index(name)
 
 
@@ -69,11 +69,11 @@ def effects(
     psi: float = 0.7,
     render: Render | None = None,
 ) -> Effects:
-    """Draw every face unedited and at every amount of the edit, and score all of them.
+    """Draw every face unedited and at every amount of the edit, and score all pictures.
 
-    `seeds` may be `tqdm(range(500))`, which then shows the progress. `identity` turns pictures into numbers whose distance says
-    whether two show one person. `render` draws ws: unless told, the generator's `preview` where it has one, else its `synthesis`.
-    Raises DirectionMismatch for a direction of another generator, ShapeError for no seeds or amounts.
+    `seeds` may be `tqdm(range(500))`, which shows the progress. `identity` turns pictures into numbers; a small distance between two
+    means one person. `render` draws ws; by default it is the generator's `preview` if there is one, else its `synthesis`.
+    Raises DirectionMismatch for a direction of another generator, ShapeError for no seeds or no amounts.
     """
     return effects_of(generator, {"": edit}, amounts, seeds, predictors, identity, psi, render)[""]
 
@@ -89,42 +89,43 @@ def effects_of(
     psi: float = 0.7,
     render: Render | None = None,
 ) -> dict[str, Effects]:
-    """`effects` of several edits on the same faces, each face drawn unedited only once: name -> Effects."""
-    judge, draw, amounts = combine(predictors), renderer(generator, render)[0], tuple(float(amount) for amount in amounts)
+    """`effects` of several edits on the same faces: name -> Effects. Each face is drawn unedited only once."""
+    predictor, draw, amounts = combine(predictors), renderer(generator, render)[0], tuple(float(amount) for amount in amounts)
     for edit in edits.values():
         for _, direction in (1.0 * edit).terms:
             direction.check(generator)
     moves = [amount * edit for edit in edits.values() for amount in amounts]
     befores, afters, distances, done, rest = [], [], [], [], iter(seeds)
-    while moves and (some := tuple(islice(rest, BATCH))):
-        ws = broadcast(w_of(generator, some, psi), generator.num_layers)
+    while moves and (batch := tuple(islice(rest, BATCH))):
+        ws = broadcast(w_of(generator, batch, psi), generator.num_layers)
         picture = draw(ws)
-        who = identity(picture).cpu() if identity else None
-        befores.append(judge(picture).float().cpu())
+        person = identity(picture).cpu() if identity else None
+        befores.append(predictor(picture).float().cpu())
         after, distance = [], []
         for move in moves:
             picture = draw(move(ws))
-            after.append(judge(picture).float().cpu())
-            distance += [(identity(picture).cpu() - who).norm(dim=1)] if identity else []
+            after.append(predictor(picture).float().cpu())
+            distance += [(identity(picture).cpu() - person).norm(dim=1)] if identity else []
         afters.append(torch.stack(after))  # [edit * amount, face, name]
         distances += [torch.stack(distance)] if identity else []
-        done += some
+        done += batch
     if not done:
         raise ShapeError(f"nothing can be measured on {len(done)} faces, {len(edits)} edits and {len(amounts)} amounts: give some of each.")
-    before, after = torch.cat(befores), torch.cat(afters, dim=1).unflatten(0, (len(edits), len(amounts)))
-    apart = torch.cat(distances, dim=1).unflatten(0, (len(edits), len(amounts))) if identity else [None] * len(edits)
-    measured = zip(edits, after, apart, strict=True)
-    return {name: Effects(amounts, tuple(judge.names), tuple(done), before, each, distance) for name, each, distance in measured}
+    sizes = (len(edits), len(amounts))
+    before, after = torch.cat(befores), torch.cat(afters, dim=1).unflatten(0, sizes)
+    distance = torch.cat(distances, dim=1).unflatten(0, sizes) if identity else [None] * len(edits)
+    measured = zip(edits, after, distance, strict=True)
+    return {name: Effects(amounts, tuple(predictor.names), tuple(done), before, each, far) for name, each, far in measured}
 
 
 @dataclass(frozen=True)
 class Success:
-    """How well one amount of an edit works, as shares of the faces that were asked about."""
+    """How well one amount of an edit works, as fractions of the faces."""
 
     amount: float
-    moved: Estimate  # share that reached the target
-    kept: Estimate | None  # share that stays the same person
-    both: Estimate | None  # share that does both
+    moved: Estimate  # fraction that reached the target
+    kept: Estimate | None  # fraction that stays the same person
+    both: Estimate | None  # fraction that does both
 
 
 def success(
@@ -136,11 +137,11 @@ def success(
     falling: bool = False,
     limit: float = SAME_PERSON_BELOW,
 ) -> tuple[Success, ...]:
-    """The share of faces that an edit moves as far as it should, one answer per amount, with bootstrap intervals.
+    """The fraction of faces that an edit moves to the target, for every amount, with bootstrap intervals.
 
-    The target is a change `by` (+20: rose by 20 or more; -20: fell by as much), or a score to come `past` (0.5: rose above it; with
-    `falling`, fell below it): then only the faces that begin on the other side are asked. A person is kept whose identity distance
-    stays below `limit`. Raises ShapeError unless one target is given that at least two faces are asked about.
+    The target is a change `by` (+20: the score rose by 20 or more; -20: it fell by 20 or more), or a score `past` which the faces move
+    (0.5: it rose above 0.5; with `falling`, it fell below). Faces that are past it before the edit are left out. A person is kept if the
+    identity distance is below `limit`. Raises ShapeError for no target, for two targets, and if fewer than two faces remain.
     """
     if (by is None) == (past is None) or by == 0:
         raise ShapeError(f"say one target: by, a change other than 0, or past, a score; given: by={by}, past={past}.")
@@ -156,37 +157,40 @@ def success(
     answers = []
     for row, amount in enumerate(measured.amounts):
         moved = reached[row].numpy()
-        kept = None if measured.identity is None else (measured.identity[row] < limit).numpy()
-        shares = [moved, *([] if kept is None else [kept, moved & kept])]
-        answers.append(Success(amount, *[bootstrap(share) for share in shares], *([None, None] if kept is None else [])))
+        if measured.identity is None:
+            answers.append(Success(amount, bootstrap(moved), None, None))
+        else:
+            kept = (measured.identity[row] < limit).numpy()
+            answers.append(Success(amount, bootstrap(moved), bootstrap(kept), bootstrap(moved & kept)))
     return tuple(answers)
 
 
 def strength_for(measured: Effects, name: str, by: float | None = None, *, keep: float = 0.8, **target: float | bool) -> Success:
-    """The amount that moves most faces to the target while at least `keep` of them stay the same person; of equals the smallest.
+    """The amount that moves most faces to the target and keeps at least the fraction `keep` the same person.
 
-    `target` is what `success` takes. Raises ShapeError if no amount keeps so many, or if identity was not measured.
+    Of equal amounts, it is the smallest. `by` and `target` are arguments of `success`. Raises ShapeError if no amount keeps so many, or if
+    identity was not measured.
     """
     if measured.identity is None:
         raise ShapeError("how much identity an edit keeps was not measured: give effects an identity network.")
     answers = success(measured, name, by, **target)
     fair = [answer for answer in answers if answer.kept.value >= keep]
     if not fair:
-        least = max(answers, key=lambda answer: answer.kept.value)
-        raise ShapeError(f"no amount keeps {keep:.0%} of the faces, {least.amount:g} keeps {least.kept.value:.0%}. Measure smaller ones.")
+        best = max(answers, key=lambda answer: answer.kept.value)
+        raise ShapeError(f"no amount keeps {keep:.0%} of the faces, {best.amount:g} keeps {best.kept.value:.0%}. Measure smaller ones.")
     return max(fair, key=lambda answer: (answer.moved.value, -abs(answer.amount)))
 
 
 @dataclass(frozen=True, eq=False)
 class Leakage:
-    """How far every score moves while an edit moves its own by one standard deviation: one row per edit, one column per score."""
+    """How much every score changes while an edit changes its own by one standard deviation: one row per edit, one column per score."""
 
     edited: tuple[str, ...]  # the score that each row's edit is meant to move
     names: tuple[str, ...]
     value: Float[np.ndarray, "edited name"]  # in standard deviations of each score; 1 where a score meets itself
     low: Float[np.ndarray, "edited name"]  # lower end of the bootstrap interval
     high: Float[np.ndarray, "edited name"]
-    raw: Float[np.ndarray, "edited name"]  # the same as value, in each score's own unit: years, share, degrees
+    raw: Float[np.ndarray, "edited name"]  # the same as value, in each score's own unit: years, probability, degrees
     faces: int
 
     def at(self, edited: str, name: str) -> Estimate:
@@ -200,20 +204,20 @@ def leakage(
 ) -> Leakage:
     """The leakage matrix: change of every score per standard deviation of change of the edited one, by bootstrap over faces.
 
-    `measured` is {score that the edit is meant to move: its Effects}, as `effects_of` gives them. `spread` is every score's
-    standard deviation in the population; unless told, that of the faces before the edit. Changes are slopes over the amounts, one
-    for each face (least squares through the unedited face). Raises ShapeError for edits that were measured on different scores.
+    `measured` is {score that the edit is meant to move: its Effects}, as `effects_of` gives them. `std` has the standard deviation of
+    every score in the population; by default it is that of the faces before the edit. Changes are per unit of the amount, for each
+    face (least squares through the unedited face). Raises ShapeError for edits that were measured on different scores.
     """
     edits = list(measured.values())
     if not edits or any(one.names != edits[0].names for one in edits):
-        raise ShapeError("a leakage matrix needs one edit at least, and all of them measured with the same judge.")
+        raise ShapeError("a leakage matrix needs one edit at least, and all of them measured with the same predictor.")
     names, rng = edits[0].names, np.random.RandomState(seed)
     rows = []
     for edited, one in measured.items():
         own, unit = one.at(edited), np.array([std[name] for name in names]) if std else one.before.double().std(dim=0).numpy()
-        slopes = _slopes(one) / unit  # [face, name]
-        count = rng.multinomial(len(slopes), np.full(len(slopes), 1 / len(slopes)), size=resamples)  # [resample, face]
-        means = np.concatenate([slopes.mean(axis=0, keepdims=True), count @ slopes / len(slopes)])
+        changes = _unit_changes(one) / unit  # [face, name]
+        count = rng.multinomial(len(changes), np.full(len(changes), 1 / len(changes)), size=resamples)  # [resample, face]
+        means = np.concatenate([changes.mean(axis=0, keepdims=True), count @ changes / len(changes)])
         ratio = means / means[:, [own]]
         rows.append((ratio[0], *np.percentile(ratio[1:], [2.5, 97.5], axis=0), ratio[0] * unit))
     return Leakage(tuple(measured), names, *map(np.stack, zip(*rows, strict=True)), faces=len(edits[0].seeds))
@@ -222,15 +226,15 @@ def leakage(
 def leak_cut(raw: Effects, cure: Effects, edited: str, into: str) -> Estimate:
     """How much of a leak a cure removes, 1 - |leak with it| / |leak without|: 1 is all, 0 nothing, below 0 it made things worse.
 
-    A leak is the change of `into` for every unit of change of `edited`. Both edits must have been measured on the same faces, which
-    are then resampled together (paired bootstrap). Raises ShapeError otherwise.
+    A leak is the change of `into` per unit of change of `edited`. Both edits must be measured on the same faces, which are resampled
+    together (paired bootstrap). Raises ShapeError otherwise.
     """
     if raw.seeds != cure.seeds:
         raise ShapeError("raw edit and cure were measured on different faces: measure both with the same seeds, as effects_of does.")
-    rows = np.concatenate([_slopes(one)[:, [one.at(edited), one.at(into)]] for one in (raw, cure)], axis=1)  # [face, 4]
+    rows = np.concatenate([_unit_changes(one)[:, [one.at(edited), one.at(into)]] for one in (raw, cure)], axis=1)  # [face, 4]
 
-    def cut(some: np.ndarray) -> float:
-        own_raw, leak_raw, own_cure, leak_cure = some.mean(axis=0)
+    def cut(faces: np.ndarray) -> float:
+        own_raw, leak_raw, own_cure, leak_cure = faces.mean(axis=0)
         return 1 - abs(leak_cure / own_cure) / abs(leak_raw / own_raw)
 
     return bootstrap(rows, cut)
@@ -245,23 +249,23 @@ def layer_sweep(
     groups: Mapping[str, Layers] = GROUPS,
     **options: object,
 ) -> dict[str, Effects]:
-    """The same edit in each group of layers alone, and in "all": {group: Effects}. `options` are those of `effects`."""
+    """The same edit in each group of layers alone, and in "all": {group: Effects}. `options` are arguments of `effects`."""
     edits = {name: replace(direction, layers=layer_range(layers, generator.num_layers)) for name, layers in groups.items()}
     return effects_of(generator, {**edits, "all": replace(direction, layers=None)}, amounts, seeds, predictors, **options)
 
 
 def carried(part: Effects, whole: Effects, name: str) -> Estimate:
-    """The share of the whole edit's mean change that a part of it makes alone, by paired bootstrap. Parts need not add up to 1."""
+    """Which fraction of the whole edit's mean change a part of it makes alone (paired bootstrap). Parts need not add up to 1."""
     if part.seeds != whole.seeds:
         raise ShapeError("part and whole were measured on different faces: measure both with the same seeds, as layer_sweep does.")
-    rows = np.stack([_slopes(one)[:, one.at(name)] for one in (part, whole)], axis=1)  # [face, 2]
-    return bootstrap(rows, lambda some: some[:, 0].mean() / some[:, 1].mean())
+    rows = np.stack([_unit_changes(one)[:, one.at(name)] for one in (part, whole)], axis=1)  # [face, 2]
+    return bootstrap(rows, lambda faces: faces[:, 0].mean() / faces[:, 1].mean())
 
 
-def _slopes(one: Effects) -> Float[np.ndarray, "face name"]:
-    """Change of every score for every step, for each face: least squares through the unedited face."""
+def _unit_changes(one: Effects) -> Float[np.ndarray, "face name"]:
+    """The change of every score per unit of the amount, for each face: least squares through the unedited face."""
     amounts = np.array(one.amounts)
     if not amounts.any():
-        raise ShapeError("an edit of amount 0 changes nothing, so nothing can be said for each step of it. Measure other amounts.")
+        raise ShapeError("an edit of amount 0 changes nothing, so no change per unit can be computed. Measure other amounts.")
     change = (one.after.double() - one.before.double()).numpy()  # [amount, face, name]
     return np.tensordot(amounts, change, axes=1) / (amounts**2).sum()

@@ -1,4 +1,4 @@
-"""Drawing many faces and scoring each: seeds in, a population out. Taught in notebooks 03 and 05.
+"""Surveys: draw many faces and score each. Seeds go in, a population comes out. Taught in notebooks 03 and 05.
 
 `dvlatent survey --faces 20000 --out faces.safetensors` makes the population that we ship; it can be stopped and run again.
 """
@@ -18,26 +18,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvlatent import checkpoint, images, zoo
+from dvlatent import checkpoint, images
 from dvlatent.errors import CheckpointError, ShapeError
-from dvlatent.faces.combine import combine
+from dvlatent.faces.attributes import combine
 from dvlatent.latents import broadcast, normal, truncate, w_of
 from dvlatent.types import BATCH, Generator, Predictor, Render, W, Z, fingerprint, renderer
 
-SHIPPED = zoo.WEIGHTS / "faces-population.safetensors"
-CHUNK = 1000  # z's mapped together: 2 MB of numbers
+SHIPPED = checkpoint.WEIGHTS / "faces-population.safetensors"
+CHUNK = 1000  # z's that are mapped together
 
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Many faces: seed `seeds[i]` looks as `scores[i]` says. Their latents come back from the seeds."""
+    """Many faces: the face of `seeds[i]` has `scores[i]`. Their latents come back from the seeds."""
 
     seeds: tuple[int, ...]
     scores: Float[Tensor, "face name"]
     names: tuple[str, ...]  # what the columns of scores are
     psi: float  # truncation of the faces that were scored
     generator: str  # fingerprint of the generator that drew them
-    render: str = "full"  # what was scored: "preview", "full", or "own" for a renderer of the caller's
+    render: str = "full"  # what was scored: "preview", "full", or "own" for the caller's own renderer
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -49,7 +49,7 @@ class Population:
         return self.scores[:, self.names.index(name)]
 
     def take(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> Population:
-        """Some of the faces: the first so many, a slice, row numbers, or True for those to take. Raises ShapeError beyond the last."""
+        """A part of the faces: the first `rows`, a slice, row numbers, or a mask. Raises ShapeError for rows that do not exist."""
         if isinstance(rows, int):
             rows = range(rows)
         try:
@@ -60,25 +60,26 @@ class Population:
 
     @torch.no_grad()
     def latents(self, generator: Generator) -> tuple[Z, W]:
-        """The z and the w of every face; 20,000 in seconds. Raises CheckpointError for a generator that did not draw them."""
+        """The z and the truncated w of every face; 20,000 in seconds. Raises CheckpointError for a generator that did not draw them."""
         if fingerprint(generator) != self.generator:
             raise CheckpointError(
                 f"this population was drawn by generator {self.generator}, this one is {fingerprint(generator)}. "
                 "Survey this generator, or load the one that drew it."
             )
-        if "_known" not in self.__dict__:  # every search in this population asks for them again
+        if "_latents" not in self.__dict__:  # every search in this population asks for them again
             z = normal(self.seeds, generator.z_dim)
-            object.__setattr__(self, "_known", (z, _mapped(generator, z, self.psi)))
-        return self.__dict__["_known"]
+            w = torch.cat([generator.mapping(part.to(generator.w_mean.device)) for part in z.split(CHUNK)])
+            object.__setattr__(self, "_latents", (z, truncate(w, toward=generator.w_mean, psi=self.psi)))
+        return self.__dict__["_latents"]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """One step of a survey: the faces that it scored, and how far it is."""
+class SurveyStep:
+    """One step of a survey: the faces that it scored, and how far the survey is."""
 
-    index: int  # faces scored so far, these included
+    index: int  # faces scored so far, including these
     total: int  # faces asked for
-    seconds_left: float  # at the pace so far
+    seconds_left: float  # at the speed so far
     population: Population  # the faces of this step; `collect` joins them
 
     @property
@@ -100,30 +101,29 @@ def survey(
     *,
     render: Render | None = None,
     batch: int = BATCH,
-) -> Iterator[Step]:
-    """Draw and score faces, `batch` at a time: an iterator of steps, to be stopped whenever you like.
+) -> Iterator[SurveyStep]:
+    """Draw and score faces, `batch` at a time: an iterator of steps that you can stop at any step.
 
-    One predictor or several, whose columns are put side by side. `render` draws ws: unless told, the generator's quick
-    `preview` where it has one, and else its `synthesis`. Pictures are rounded to bytes first, as in a file, so that their scores are
-    the same whether they were saved in between or not. Truncation pulls toward the generator's w_mean.
-    Raises ShapeError for two columns of one name, and for seeds that are none.
+    Several predictors give their columns side by side. `render` draws ws; by default it is the generator's fast `preview` if there is
+    one, else its `synthesis`. Pictures are rounded to bytes first, so a picture that was saved in between has the same scores.
+    Truncation pulls toward the generator's w_mean. Raises ShapeError for two columns of one name, and for invalid seeds.
     """
-    seeds, look = list(seeds), combine(predictors)
+    seeds, predictor = list(seeds), combine(predictors)
     draw, kind = renderer(generator, render)
-    made_by, began = fingerprint(generator), time.perf_counter()
-    for at in range(0, len(seeds), batch):
-        some = tuple(seeds[at : at + batch])
+    drawn_by, began = fingerprint(generator), time.perf_counter()
+    for start in range(0, len(seeds), batch):
+        part = tuple(seeds[start : start + batch])
         with torch.no_grad():
-            w = w_of(generator, some, psi)
+            w = w_of(generator, part, psi)
             picture = images.from_uint8(images.to_uint8(draw(broadcast(w, generator.num_layers))))
-            scores = look(picture).float().cpu()  # [batch, name]
-        done = at + len(some)
-        left = (time.perf_counter() - began) / done * (len(seeds) - done)
-        yield Step(done, len(seeds), left, Population(some, scores, tuple(look.names), float(psi), made_by, kind))
+            scores = predictor(picture).float().cpu()  # [batch, name]
+        done = start + len(part)
+        seconds_left = (time.perf_counter() - began) / done * (len(seeds) - done)
+        yield SurveyStep(done, len(seeds), seconds_left, Population(part, scores, tuple(predictor.names), float(psi), drawn_by, kind))
 
 
-def collect(steps: Iterable[Step]) -> Population:
-    """All faces of a survey as one population: `collect(survey(...))`. Raises ShapeError if there are none."""
+def collect(steps: Iterable[SurveyStep]) -> Population:
+    """All faces of a survey as one population: `collect(survey(...))`. Raises ShapeError if there are no steps."""
     parts = [step.population for step in steps]
     if not parts:
         raise ShapeError("a survey of no faces is no population: give it seeds, such as range(500).")
@@ -141,64 +141,64 @@ def resumable(
     render: Render | None = None,
     batch: int = BATCH,
     **description: object,
-) -> Iterator[Step]:
-    """`survey` into a file: the same steps, and every face kept on disk as soon as it is scored.
+) -> Iterator[SurveyStep]:
+    """`survey` into a file: the same steps, and every face is on disk as soon as it is scored.
 
-    The journal lies beside `out` and belongs to this generator, psi, columns and kind of picture: called again with the same
-    ones, the first step holds all that is known already. After the last step `out` is written, with the `description`, and the
-    journal removed.
+    A journal beside `out` belongs to this generator, psi, columns and kind of picture. If the call is repeated with the same ones, the
+    first step holds all faces that the journal knows. After the last step `out` is written, with the `description`, and the journal
+    is removed.
     """
-    out, seeds, look = Path(out), list(seeds), combine(predictors)
-    kind = renderer(generator, render)[1]
-    start = Population((), torch.empty(0, len(look.names)), tuple(look.names), float(psi), fingerprint(generator), kind)
-    journal = journal_path(out, start)
-    known = _read_journal(journal, len(start.names))
-    have, missing = [seed for seed in seeds if seed in known], [seed for seed in seeds if seed not in known]
-    if have:
-        known_part = replace(start, seeds=tuple(have), scores=torch.tensor([known[seed] for seed in have]))
-        yield Step(len(have), len(seeds), math.inf if missing else 0.0, known_part)
+    out, seeds, predictor = Path(out), list(seeds), combine(predictors)
+    names, kind = tuple(predictor.names), renderer(generator, render)[1]
+    empty = Population((), torch.empty(0, len(names)), names, float(psi), fingerprint(generator), kind)
+    journal = journal_path(out, empty)
+    known = _read_journal(journal, len(names))
+    found, missing = [seed for seed in seeds if seed in known], [seed for seed in seeds if seed not in known]
+    if found:
+        population = replace(empty, seeds=tuple(found), scores=torch.tensor([known[seed] for seed in found]))
+        yield SurveyStep(len(found), len(seeds), math.inf if missing else 0.0, population)
     with journal.open("a", encoding="utf-8") as file:
-        for step in survey(generator, look, missing, psi, render=render, batch=batch):
+        for step in survey(generator, predictor, missing, psi, render=render, batch=batch):
             scored = dict(zip(step.seeds, step.scores.tolist(), strict=True))
             file.write("".join(json.dumps([seed, scores]) + "\n" for seed, scores in scored.items()))
             file.flush()
             known |= scored
-            yield replace(step, index=len(have) + step.index, total=len(seeds))
-    scores = torch.tensor([known[seed] for seed in seeds]).reshape(len(seeds), len(start.names))
-    save(replace(start, seeds=tuple(seeds), scores=scores), out, **description)
+            yield replace(step, index=len(found) + step.index, total=len(seeds))
+    scores = torch.tensor([known[seed] for seed in seeds]).reshape(len(seeds), len(names))
+    save(replace(empty, seeds=tuple(seeds), scores=scores), out, **description)
     journal.unlink()
 
 
 def save(population: Population, path: Path | str, command: str = "", **description: object) -> None:
     """Write a population to a .safetensors file, scores as 32-bit floats, and what else is known about it."""
-    told = {"kind": "population", "names": population.names, "psi": population.psi, "generator": population.generator}
-    told |= {"render": population.render, "command": command, **description}
+    metadata = {"kind": "population", "names": population.names, "psi": population.psi, "generator": population.generator}
+    metadata |= {"render": population.render, "command": command, **description}
     seeds = torch.tensor(population.seeds, dtype=torch.int64)
-    checkpoint.save(path, {"seeds": seeds, "scores": population.scores.float()}, told)
+    checkpoint.save(path, {"seeds": seeds, "scores": population.scores.float()}, metadata)
 
 
 def load(path: Path | str = SHIPPED) -> Population:
-    """Read a population; without a path the shipped one of `dvlatent.load("faces")`. Raises CheckpointError if it is none."""
+    """Read a population; without a path the one that we ship, of `dvlatent.load("faces")`. Raises CheckpointError for another file."""
     tensors, description = checkpoint.load(path, "population")
     try:
         seeds, names = tuple(tensors["seeds"].tolist()), tuple(description["names"])
         render, psi = str(description.get("render", "full")), float(description["psi"])
         population = Population(seeds, tensors["scores"], names, psi, str(description["generator"]), render)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no whole population: {error}. Save it again with survey.save.") from error
+        raise CheckpointError(f"{path} is not a complete population: {error}. Save it again with survey.save.") from error
     if population.scores.shape != (len(seeds), len(names)) or not torch.isfinite(population.scores).all():
         raise CheckpointError(f"{path} has {len(seeds)} seeds and scores of shape {list(population.scores.shape)}, or scores not finite.")
     return population
 
 
 def journal_path(out: Path, settings: Population) -> Path:
-    """Where an unfinished survey keeps its faces: beside `out`, with a name of its own for other settings."""
-    told = json.dumps([settings.generator, settings.psi, settings.names, settings.render])
-    return out.with_suffix(f".{hashlib.sha256(told.encode()).hexdigest()[:8]}.part.jsonl")
+    """Where an unfinished survey keeps its faces: beside `out`, under a name that depends on the settings."""
+    words = json.dumps([settings.generator, settings.psi, settings.names, settings.render])
+    return out.with_suffix(f".{hashlib.sha256(words.encode()).hexdigest()[:8]}.part.jsonl")
 
 
 def _read_journal(path: Path, columns: int) -> dict[int, list[float]]:
-    """Seeds and scores of a journal. A last line that was cut short is cut off, so that the next one begins afresh."""
+    """Seeds and scores of a journal. An incomplete last line is removed from the file, so that the next line starts cleanly."""
     if not path.exists():
         return {}
     whole, newline, _ = path.read_bytes().rpartition(b"\n")
@@ -210,13 +210,7 @@ def _read_journal(path: Path, columns: int) -> dict[int, list[float]]:
             seed, scores = json.loads(line)
             usable = isinstance(seed, int) and isinstance(scores, list) and len(scores) == columns and all(map(math.isfinite, scores))
         except (ValueError, TypeError):
-            continue  # not ours: scored again
+            continue  # not ours: that face is scored again
         if usable:
             known[seed] = scores
     return known
-
-
-def _mapped(generator: Generator, z: Z, psi: float) -> W:
-    """The w of many z, truncated, some at a time."""
-    parts = [generator.mapping(part.to(generator.w_mean.device)) for part in z.split(CHUNK)]
-    return truncate(torch.cat(parts), toward=generator.w_mean, psi=psi)

@@ -1,4 +1,7 @@
-"""Directions found without any scores: the widest axes of W, the axes that styles feel most; and names for them. Taught in notebook 05."""
+"""Directions without scores: the axes along which W varies most, or to which styles react most; and names for them.
+
+Taught in notebook 05.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvlatent.directions import Direction
-from dvlatent.editing.find import spell
+from dvlatent.editing.find import seed_ranges
 from dvlatent.editing.survey import Population
 from dvlatent.errors import ShapeError
 from dvlatent.latents import Layers, layer_range, w_of
@@ -26,14 +29,16 @@ def principal_directions(
 ) -> list[Direction]:
     """PC1, PC2, ...: the axes along which w varies most, widest first (GANSpace, Härkönen et al. 2020, section 2.1).
 
-    Eigenvectors of the covariance of w over `seeds`. Signs mean nothing: the largest number of each vector is made positive.
+    Eigenvectors of the covariance of w over `seeds`. Signs mean nothing: the largest number of each vector is made positive. Raises
+    ShapeError for more axes than W or the seeds have.
     """
-    w, told = _sample(generator, seeds, psi)
+    w, found_by = _sample(generator, seeds, psi)
     if not (1 <= count <= w.shape[1] and len(w) > count):
-        raise ShapeError(f"{count} axes of a {w.shape[1]}-number W cannot be told from {len(w)} faces: ask for fewer, or give more seeds.")
-    std = w - w.mean(axis=0)
-    axes = np.linalg.eigh(std.T @ std / len(w))[1].T[::-1][:count]
-    return [_direction(f"PC{row + 1}", axis, w, generator, layers, {"method": "pca", "row": row, **told}) for row, axis in enumerate(axes)]
+        raise ShapeError(f"{count} axes of a {w.shape[1]}-number W cannot be found with {len(w)} faces: ask for fewer, or give more seeds.")
+    centered = w - w.mean(axis=0)
+    axes = np.linalg.eigh(centered.T @ centered / len(w))[1].T[::-1][:count]
+    found_by = {"method": "pca", **found_by}
+    return [_direction(f"PC{row + 1}", axis, w, generator, layers, {**found_by, "row": row}) for row, axis in enumerate(axes)]
 
 
 def sefa(
@@ -45,14 +50,14 @@ def sefa(
     seeds: Iterable[int] = range(2_000),
     psi: float = 1.0,
 ) -> list[Direction]:
-    """SeFa1, SeFa2, ...: the axes of W that the styles of these layers feel most, from weights alone (Shen and Zhou 2021, equation 6).
+    """SeFa1, SeFa2, ...: the axes of W to which the styles of these layers react most, from weights alone (Shen and Zhou 2021, equation 6).
 
-    A step n in w changes a layer's style by A n; the unit vectors n that change it most are the eigenvectors of AᵀA with the largest
-    eigenvalues. As in the authors' code every row of A counts equally, whatever its length. `matrices` has one A for each layer of
-    the generator; without it they are taken from the generator (`style_matrices`). The seeds only give the length of a step.
+    A step n in w changes the style of a layer by A n. The unit vectors n that change it most are the eigenvectors of AᵀA with the
+    largest eigenvalues. As in the authors' code, every row of A is scaled to length one first. `matrices` has one A for each layer of
+    the generator; by default they come from the generator (`style_matrices`). The seeds only give the length of a step.
     Raises ShapeError for a generator whose matrices are unknown.
     """
-    chosen, told = layer_range(layers, generator.num_layers), {}
+    chosen = layer_range(layers, generator.num_layers)
     matrices = style_matrices(generator) if matrices is None else matrices
     if len(matrices) != generator.num_layers or any(matrix.ndim != 2 or matrix.shape[1] != generator.w_dim for matrix in matrices):
         raise ShapeError(
@@ -64,16 +69,16 @@ def sefa(
         raise ShapeError(f"{count} axes cannot be found in a {generator.w_dim}-number W: ask for 1 to {generator.w_dim}.")
     a = (a / a.norm(dim=1, keepdim=True).clamp_min(1e-12)).numpy()
     axes = np.linalg.eigh(a.T @ a)[1].T[::-1][:count]
-    w, told = _sample(generator, seeds, psi)
-    told |= {"method": "sefa", "style_layers": ", ".join(map(str, chosen))}
-    return [_direction(f"SeFa{row + 1}", axis, w, generator, layers, {**told, "row": row}) for row, axis in enumerate(axes)]
+    w, found_by = _sample(generator, seeds, psi)
+    found_by |= {"method": "sefa", "style_layers": ", ".join(map(str, chosen))}
+    return [_direction(f"SeFa{row + 1}", axis, w, generator, layers, {**found_by, "row": row}) for row, axis in enumerate(axes)]
 
 
 def style_matrices(generator: Generator) -> list[Matrix]:
-    """For each layer the matrix A that makes its style from w, one row a channel.
+    """For each layer, the matrix A that makes its style from w, with one row per channel.
 
-    Known for the face generator (all modulations that read a layer's w) and for ToyFaces (what its factors read). Any other generator
-    gives its own to `sefa(matrices=...)`.
+    They are known for the face generator (all modulations that read the w of a layer) and for ToyFaces (the vectors of its factors).
+    Raises ShapeError for other generators: give their matrices to `sefa(matrices=...)`.
     """
     if hasattr(generator, "blocks") and hasattr(generator, "to_image"):
         readers = [[generator.conv1]]
@@ -86,15 +91,15 @@ def style_matrices(generator: Generator) -> list[Matrix]:
         groups = [[f.vector / f.step for f in factors if layer in f.layers] for layer in range(generator.num_layers)]
         return [torch.stack(group) if group else torch.empty(0, generator.w_dim) for group in groups]
     raise ShapeError(
-        f"the style matrices of {type(generator).__name__} are unknown here: give them, one [channel, w] matrix a layer, "
+        f"the style matrices of {type(generator).__name__} are unknown here: give them, one [channel, w] matrix per layer, "
         "as sefa(..., matrices=...)."
     )
 
 
 def correlations(directions: Sequence[Direction], generator: Generator, population: Population) -> Table:
-    """How each score goes along with each direction: Pearson's r over the population, [direction, score]. Scores with gaps: nan.
+    """Pearson's r of each score with the coordinate along each direction, [direction, score]; nan for scores with gaps.
 
-    It says what travels together among these faces, not what a move along the direction changes.
+    It says what goes together in this population, not what a move along the direction changes.
     """
     w = population.latents(generator)[1].detach().cpu().double().numpy()
     scores = population.scores.detach().cpu().double().numpy()
@@ -107,10 +112,10 @@ def correlations(directions: Sequence[Direction], generator: Generator, populati
 
 
 def name_by(directions: Sequence[Direction], names: Sequence[str], table: Table, least: float = 0.2) -> list[Direction]:
-    """The directions, named by the score that answers most: "PC3 (yaw +0.8)".
+    """The directions, named after the score with the largest entry: "PC3 (yaw +0.8)".
 
-    `table` has one row a direction and one column a score: `correlations`, or the measured change of every score, in standard
-    deviations, for one step along each. Where none reaches `least` the name says so.
+    `table` has one row per direction and one column per score: `correlations`, or the measured change of every score for one step
+    along each direction, in standard deviations. If no entry reaches `least`, the name says so.
     """
     table = np.asarray(table, dtype=np.float64)
     if table.shape != (len(directions), len(names)) or not len(names):
@@ -127,7 +132,7 @@ def _sample(generator: Generator, seeds: Iterable[int], psi: float) -> tuple[np.
     seeds = tuple(seeds)
     with torch.no_grad():
         w = w_of(generator, seeds, psi)
-    return w.cpu().double().numpy(), {"seeds": spell(seeds), "psi": psi}
+    return w.cpu().double().numpy(), {"seeds": seed_ranges(seeds), "psi": psi}
 
 
 def _direction(name: str, axis: np.ndarray, w: np.ndarray, generator: Generator, layers: Layers | None, found_by: dict) -> Direction:

@@ -1,1 +1,1 @@
-"""Photos of people: what the house needs to look at a face."""
+"""Chapters 03, 05 and 06: what the library knows about photos of people."""

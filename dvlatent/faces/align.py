@@ -1,7 +1,7 @@
-"""Photos of people: find the faces, cut each out as the generator's training photos were cut, and paste an edited one back.
+"""Photos of people: find the faces, cut each out as the generator's training photos were cut, and paste an edited face back.
 
-The cut is that of FFHQ (Karras et al. 2019, section A): a square turned with the face, its size and place given by the eyes and the mouth.
-A generator knows faces only there. Taught in notebook 06.
+The cut is that of FFHQ (Karras et al. 2019, section A): a square, turned with the face; eyes and mouth give its size and position.
+A generator knows only faces that are cut like this. Taught in notebook 06.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from dvlatent.errors import NoFace, ShapeError
 from dvlatent.faces.landmarks import SIZE_PX, Landmarks, shape_predictor
 from dvlatent.types import Image
 
-SEARCH_PX = 1280  # photos are searched with the longer side at most this long; small ones, and those without a face, at twice the size
-DOUBTFUL = 0.3  # a detector's score below which it is often no face
-REFINEMENTS = 2  # the cut is measured again in the aligned picture, where every face lies as the landmarks expect it
-STRIP_PX = 256  # rows that paste_back computes at a time, so that memory stays small on large photos
+SEARCH_PX = 1280  # the longer side of a photo is at most this long in the search; small photos, and those without a face, are doubled
+DOUBTFUL = 0.3  # below this score of the detector, it is often no face
+REFINEMENTS = 2  # times that the cut is measured again in the aligned picture, where every face lies as the landmarks expect it
+STRIP_PX = 256  # rows that paste_back computes at a time, so that large photos need little memory
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where an aligned face lies in its photo: all that is needed to cut it out again, or to paste it back."""
+    """Where an aligned face lies in its photo: enough to cut it out again and to paste it back."""
 
-    quad: tuple[tuple[float, float], ...]  # its corners (x, y): upper left, lower left, lower right, upper right; whole at pixel middles
+    quad: tuple[tuple[float, float], ...]  # corners (x, y): upper left, lower left, lower right, upper right; (0, 0) is a pixel center
     photo_size: tuple[int, int]  # height and width of the photo, in pixels
 
     @property
@@ -45,9 +45,9 @@ class Alignment:
 class Aligner:
     """Finds faces in photos and aligns them: `alignment, face = aligner(photo)`.
 
-    dlib's detector for upright faces (King 2009; histograms of oriented gradients) finds faces from about 40 px, turned aside or tilted
-    by up to some 30 degrees. Read photos with `images.read`, which turns them upright and handles grey, 16-bit, CMYK, transparent and
-    animated files. Raises AssetBroken for a file that is no predictor of 68 points.
+    dlib's detector for upright faces (King 2009; histograms of oriented gradients) finds faces from about 40 px, turned or tilted
+    by up to about 30 degrees. Read photos with `images.read`, which turns them upright and handles gray, 16-bit, CMYK, transparent and
+    animated files. Raises AssetBroken for a file that is not a predictor of 68 points.
     """
 
     def __init__(self, shape_dat: str | os.PathLike[str]) -> None:
@@ -59,7 +59,7 @@ class Aligner:
     def __call__(
         self, photo: Float[Tensor, "1 3 height width"], face: int = 0, size_px: int = 1024
     ) -> tuple[Alignment, Float[Tensor, "1 3 size size"]]:
-        """Where one face of the photo is, and the face aligned. Faces count from 0, the largest. Raises NoFace if there is no such."""
+        """Where one face of the photo is, and the face aligned. Face 0 is the largest. Raises NoFace if the photo has no such face."""
         found = self.find(photo)
         if not 0 <= face < len(found):
             height, width = photo.shape[2:]
@@ -72,17 +72,17 @@ class Aligner:
         return found[face], crop(photo, found[face], size_px)
 
     def find(self, photo: Float[Tensor, "1 3 height width"]) -> list[Alignment]:
-        """Every face of the photo, the largest first, doubtful ones last; an empty list if there is none. `crop` cuts them out."""
+        """Every face of the photo, the largest first, doubtful ones last; the list may be empty. `crop` cuts them out."""
         import dlib
 
         height, width = _checked(photo, "photo").shape[2:]
         small = images.resize(photo.detach(), SEARCH_PX) if max(height, width) > SEARCH_PX else photo
         pixels = images.to_uint8(small)[0]
-        boxes, sure, _ = self._detector.run(pixels, int(max(pixels.shape) <= SEARCH_PX / 2))
+        boxes, scores, _ = self._detector.run(pixels, int(max(pixels.shape) <= SEARCH_PX / 2))
         if not boxes:
-            boxes, sure, _ = self._detector.run(pixels, 1)
+            boxes, scores, _ = self._detector.run(pixels, 1)
         found = []
-        for box, score in zip(boxes, sure, strict=True):
+        for box, score in zip(boxes, scores, strict=True):
             points = self._predictor(pixels, dlib.rectangle(box)).parts()
             scale = np.array([width / pixels.shape[1], height / pixels.shape[0]])
             rough = (np.array([(point.x, point.y) for point in points]) + 0.5) * scale - 0.5
@@ -90,12 +90,12 @@ class Aligner:
         return [alignment for _, alignment in sorted(found, key=lambda one: (one[0], -one[1].size_px))]
 
     def _refined(self, photo: Image, alignment: Alignment) -> Alignment:
-        """Measured again in its own aligned picture: an aligned face aligns to itself, however the detector saw it."""
+        """The alignment, measured again in its own aligned picture: so an aligned face aligns to itself."""
         for _ in range(REFINEMENTS):
             points = self._landmarks.points(crop(photo, alignment, SIZE_PX))[0].double().cpu().numpy()
             upper_left, lower_left, _, upper_right = np.array(alignment.quad)
-            share = (points + 0.5) / SIZE_PX  # [68, 2], 0 to 1 across and down
-            points = upper_left + share[:, :1] * (upper_right - upper_left) + share[:, 1:] * (lower_left - upper_left)
+            across, down = ((points + 0.5) / SIZE_PX).T[:, :, None]  # each [68, 1], 0 to 1
+            points = upper_left + across * (upper_right - upper_left) + down * (lower_left - upper_left)
             alignment = _alignment(points, alignment.photo_size)
         return alignment
 
@@ -103,23 +103,23 @@ class Aligner:
 def square(points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "4 2"]:
     """The FFHQ square around 68 landmarks: upper left, lower left, lower right, upper right corner (Karras et al. 2019, section A).
 
-    Its horizontal is the line of the eyes, straightened by the line down to the mouth; its side is four eye distances, or 3.6 times the
-    way from eyes to mouth if that is more; its middle lies a tenth of that way below the eyes.
+    Its horizontal is the line of the eyes, corrected by the line from the eyes to the mouth. Its side is four eye distances, or 3.6 times
+    the distance from eyes to mouth if that is more. Its center lies a tenth of that distance below the eyes.
     """
     left, right = points[36:42].mean(0), points[42:48].mean(0)
-    middle, across = (left + right) / 2, right - left
-    down = (points[48] + points[54]) / 2 - middle
+    eyes, across = (left + right) / 2, right - left
+    down = (points[48] + points[54]) / 2 - eyes
     x = across + np.array([down[1], -down[0]])  # both should be horizontal: their sum is the compromise
     x *= max(2.0 * np.hypot(*across), 1.8 * np.hypot(*down)) / np.hypot(*x)
     y = np.array([-x[1], x[0]])
-    centre = middle + 0.1 * down
-    return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
+    center = eyes + 0.1 * down
+    return np.stack([center - x - y, center - x + y, center + x + y, center + x - y])
 
 
 def crop(photo: Float[Tensor, "1 3 height width"], alignment: Alignment, size_px: int = 1024) -> Float[Tensor, "1 3 size size"]:
-    """The aligned face: cut out of the photo, turned upright and brought to `size_px`, antialiased, as the FFHQ script does.
+    """The aligned face: cut out of the photo, turned upright and resized to `size_px`, antialiased, as the FFHQ script does.
 
-    Where the square leaves the photo, the photo is mirrored at its edge and fades into a blur, then into its median colour.
+    Where the square leaves the photo, the photo is mirrored at its edge and fades into a blur, then into its median color.
     """
     from PIL import Image as Pillow
 
@@ -151,9 +151,9 @@ def crop(photo: Float[Tensor, "1 3 height width"], alignment: Alignment, size_px
 
 
 def soft_mask(size_px: int = 256, edge: float = 0.15) -> Float[Tensor, "1 1 size size"]:
-    """How much of the edited face is pasted: 1 in the middle, falling to 0 along all four sides over the share `edge` of the square."""
-    middle = (torch.arange(size_px) + 0.5) / size_px
-    ramp = ((torch.minimum(middle, 1 - middle) - 0.02) / edge).clamp(0, 1)
+    """How much of the edited face is pasted: 1 in the center, falling to 0 at all four sides over the fraction `edge` of the square."""
+    position = (torch.arange(size_px) + 0.5) / size_px
+    ramp = ((torch.minimum(position, 1 - position) - 0.02) / edge).clamp(0, 1)
     ramp = ramp.square() * (3 - 2 * ramp)
     return (ramp[:, None] * ramp)[None, None]
 
@@ -165,9 +165,9 @@ def paste_back(
     alignment: Alignment,
     mask: Float[Tensor, "1 1 mask_size mask_size"] | None = None,
 ) -> Float[Tensor, "1 3 height width"]:
-    """The photo with the edited face in its old place. Where the mask is 0, and outside the square, every bit of the photo stays.
+    """The photo with the edited face where the face was. Where the mask is 0, and outside the square, every bit of the photo stays.
 
-    `mask` lies over the edited face, of any size, from 0 (photo) to 1 (edited); `soft_mask()` unless given.
+    `mask` lies over the edited face, has any size, and goes from 0 (photo) to 1 (edited); by default it is `soft_mask()`.
     """
     _fits(photo, alignment)
     _checked(edited, "edited face")
@@ -176,7 +176,7 @@ def paste_back(
         raise ShapeError(f"a mask is [1, 1, size, size] with values 0 to 1; this one has shape {list(mask.shape)}. Start from soft_mask().")
     face, side = edited.to(photo), max(round(alignment.size_px), 1)
     if side < face.shape[-1]:
-        face = images.resize(face, (side, side))  # shrunk before it is thinned out, so that nothing flickers
+        face = images.resize(face, (side, side))  # antialiased: grid_sample would only skip pixels
     result = photo.clone()
     for rows, columns, grid in _strips(alignment):
         old = photo[:, :, rows, columns]
@@ -188,11 +188,11 @@ def paste_back(
 
 
 def _strips(alignment: Alignment) -> Iterator[tuple[slice, slice, Float[Tensor, "1 rows columns 2"]]]:
-    """The photo's rows and columns around the square, a few rows at a time, and where each pixel lies in the square, from -1 to 1."""
+    """The photo's rows and columns around the square, a few rows at a time, and where each pixel lies in the square, -1 to 1."""
     (height, width), quad = alignment.photo_size, np.array(alignment.quad)
     left, top = np.maximum(np.floor(quad.min(0)).astype(int), 0)
     right, bottom = np.minimum(np.ceil(quad.max(0)).astype(int) + 1, (width, height))
-    into = np.linalg.inv(np.stack([quad[3] - quad[0], quad[1] - quad[0]], axis=1))  # photo pixels to shares of the square
+    into = np.linalg.inv(np.stack([quad[3] - quad[0], quad[1] - quad[0]], axis=1))  # photo pixels to fractions of the square
     for first in range(top, bottom, STRIP_PX):
         rows = slice(first, min(first + STRIP_PX, bottom))
         pixels = np.stack(np.meshgrid(np.arange(left, right), np.arange(rows.start, rows.stop)), axis=-1)
@@ -200,19 +200,19 @@ def _strips(alignment: Alignment) -> Iterator[tuple[slice, slice, Float[Tensor, 
 
 
 def _extended(canvas: np.ndarray, pad: list[int], side: float) -> np.ndarray:
-    """Mirrored at its edges, blurred more and more outward, and fading into the median colour (the FFHQ script)."""
+    """The canvas with margins: mirrored, more and more blurred outward, and fading into the median color (the FFHQ script)."""
     left, top, right, bottom = pad
     canvas = np.pad(canvas, ((0, 0), (top, bottom), (left, right)), mode="reflect" if min(canvas.shape[1:]) > 1 else "edge")
     rows, columns = (np.arange(length, dtype=np.float32) for length in canvas.shape[1:])
     across = 1 - np.minimum(columns / max(left, 1), (len(columns) - 1 - columns) / max(right, 1))
     down = 1 - np.minimum(rows / max(top, 1), (len(rows) - 1 - rows) / max(bottom, 1))
-    away = np.maximum(across, down[:, None])  # 1 at the outermost pixel, 0 where the photo begins, negative within
-    canvas = canvas + (_blurred(canvas, 0.02 * side) - canvas) * np.clip(3 * away + 1, 0, 1)
-    return canvas + (np.median(canvas[:, ::4, ::4], axis=(1, 2), keepdims=True) - canvas) * np.clip(away, 0, 1)
+    outward = np.maximum(across, down[:, None])  # 1 at the outermost pixel, 0 where the photo begins, negative within
+    canvas = canvas + (_blurred(canvas, 0.02 * side) - canvas) * np.clip(3 * outward + 1, 0, 1)
+    return canvas + (np.median(canvas[:, ::4, ::4], axis=(1, 2), keepdims=True) - canvas) * np.clip(outward, 0, 1)
 
 
 def _blurred(canvas: np.ndarray, width_px: float) -> np.ndarray:
-    """A Gaussian blur; a wide one is computed on a smaller picture, where it is the same and cheaper."""
+    """A Gaussian blur; a wide one is computed on a smaller picture, which is cheaper and gives the same."""
     image, size = torch.from_numpy(canvas)[None], canvas.shape[1:]
     shrink = max(int(width_px / 4), 1)
     small = F.interpolate(image, [math.ceil(length / shrink) for length in size], mode="area") if shrink > 1 else image
@@ -232,7 +232,7 @@ def _alignment(points: np.ndarray, photo_size: tuple[int, int]) -> Alignment:
 def _checked(photo: Image, what: str) -> Image:
     if photo.ndim != 4 or photo.shape[:2] != (1, 3) or 0 in photo.shape or not photo.is_floating_point():
         raise ShapeError(
-            f"a {what} is one picture, [1, 3, height, width], floats in [-1, 1]; this is {photo.dtype} of shape {list(photo.shape)}. "
+            f"a {what} must be one picture, [1, 3, height, width], floats in [-1, 1]; this is {photo.dtype} of shape {list(photo.shape)}. "
             "Read a file with images.read, take one of several with photo[:1]."
         )
     return photo

@@ -1,7 +1,7 @@
 """Who a face is, as 128 numbers: two pictures of one person lie close together. Taught in notebook 05.
 
-dlib's face recognition network (King 2017; a ResNet with 29 convolutions, He et al. 2016), read from its own file into PyTorch. That makes
-it several times faster than dlib's own code on a CPU, and a gradient flows from the 128 numbers back to the picture.
+This is dlib's face recognition network (King 2017; a ResNet with 29 convolutions, He et al. 2016), read from its own file into PyTorch.
+On a CPU it is several times faster than dlib's own code, and a gradient flows from the 128 numbers back to the picture.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,20 +23,20 @@ from dvlatent.faces.landmarks import SIZE_PX, Landmarks, checked
 from dvlatent.types import Image
 
 SAME_PERSON_BELOW = 0.6  # the distance its author recommends: 99.38 % right on pairs of photos of Labeled Faces in the Wild
-CHIP_PX, PADDING = 150, 0.25  # the square that the network sees, and the room it leaves around the face
+CHIP_PX, PADDING = 150, 0.25  # the square that the network sees, and the margin around the face
 MEANS = (122.782, 117.001, 104.298)  # of red, green and blue, in bytes
 WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)  # channels of every residual block
 STRIDES = (1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 2, 1, 1, 2)
-FINER = 16  # dlib's points are whole numbers: ours are given to it as sixteenths
+FINER = 16  # dlib's points are whole numbers: it gets ours in sixteenths of a pixel
 
 
 class Identity(nn.Module):
     """Describes the person on each aligned face: `identity(image)` is [batch, 128].
 
-    The face is found by its 68 landmarks, turned upright and cut out as dlib does, at 256 px whatever the size of the picture.
+    The face is found by its 68 landmarks, turned upright and cut out as dlib does, always at 256 px.
     Gradients flow to the picture; the landmarks count as constants. Two pictures whose distance is below `SAME_PERSON_BELOW` show the
-    same person, as far as this network can tell; it errs more often on children and on people its training photos rarely show.
-    Raises AssetBroken for files that are not the networks they should be.
+    same person, as far as this network can tell. It errs more often on children and on people whom its training photos rarely show.
+    Raises AssetBroken for files that are not the right networks.
     """
 
     names = tuple(f"identity_{index}" for index in range(128))
@@ -56,11 +55,11 @@ class Identity(nn.Module):
         small = images.resize(image.float().clamp(-1, 1), SIZE_PX)
         points = self.landmarks.points(small)
         chips = (chip(faces, at) for faces, at in zip(small.split(8), points.split(8), strict=True))
-        return torch.cat([self.network(faces) for faces in chips])  # eight at a time stay in the processor's cache
+        return torch.cat([self.network(faces) for faces in chips])  # eight faces fit the processor's cache
 
     @staticmethod
     def distance(a: Float[Tensor, "batch 128"], b: Float[Tensor, "batch 128"]) -> Float[Tensor, " batch"]:
-        """How far apart the people are: the Euclidean distance of every pair."""
+        """The Euclidean distance of every pair."""
         return (a - b).norm(dim=-1)
 
 
@@ -73,7 +72,7 @@ def chip(image: Image, points: Float[Tensor, "batch 68 2"]) -> Float[Tensor, "ba
 
 
 def _grid(points: list[list[float]]) -> Float[Tensor, "150 150 2"]:
-    """Where each pixel of the chip lies in the picture: dlib fits its mean face to the points, by scaling, turning and shifting."""
+    """Where each pixel of the chip lies in the picture: dlib scales, turns and shifts its mean face to fit the points."""
     import dlib
 
     parts = [dlib.point(round(FINER * x), round(FINER * y)) for x, y in points]
@@ -86,7 +85,7 @@ def _grid(points: list[list[float]]) -> Float[Tensor, "150 150 2"]:
 
 
 class Network(nn.Module):
-    """Chip to 128 numbers. Each convolution carries the affine layer that follows it, folded into its weights."""
+    """Chip to 128 numbers. The affine layer after each convolution is folded into the weights of the convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,9 +121,9 @@ class Network(nn.Module):
 
 
 def read_dat(path: Path) -> list[np.ndarray]:
-    """The tensors of a network that dlib saved, in the order of its layers; nothing of the file is executed.
+    """The tensors of a network that dlib saved, in the order of its layers; nothing in the file is executed.
 
-    A layer is its name, then (here) one tensor: version 2, four sizes, then 32-bit floats. dlib writes an integer as the number of its
+    A layer is its name, then (here) one tensor: version 2, four sizes, 32-bit floats. dlib writes an integer as the number of its
     bytes and then the bytes, the lowest first. Raises AssetBroken for anything else.
     """
     try:
@@ -143,17 +142,18 @@ def read_dat(path: Path) -> list[np.ndarray]:
         tensors.append(np.frombuffer(data, "<f4", count, at).astype(np.float32))
         at += 4 * count
     if not tensors or not all(np.isfinite(tensor).all() for tensor in tensors):
-        raise AssetBroken(f"{path} is no network that dlib saved, or its numbers are damaged. Run `dvlatent assets` to repair it.")
+        raise AssetBroken(f"{path} holds no network that dlib saved, or damaged numbers. Run `dvlatent assets` to repair it.")
     return tensors
 
 
-def _integer(data: bytes, at: int) -> tuple[int, Any]:
+def _integer(data: bytes, at: int) -> tuple[int, int]:
+    """The integer that begins at a byte, and where the next one begins."""
     length = data[at] & 15 if at < len(data) else 0
     return int.from_bytes(data[at + 1 : at + 1 + length], "little"), at + 1 + length
 
 
 def _sum(a: Tensor, b: Tensor) -> Tensor:
-    """Two feature maps added; where one has fewer channels or pixels, zeros stand for what it lacks (dlib's add_prev)."""
+    """The sum of two feature maps; the smaller one is padded with zeros (dlib's add_prev)."""
     shape = [max(sizes) for sizes in zip(a.shape, b.shape, strict=True)]
     a, b = (F.pad(x, [n for have, want in zip(x.shape[:0:-1], shape[:0:-1], strict=True) for n in (0, want - have)]) for x in (a, b))
     return a + b

@@ -1,7 +1,7 @@
-"""The judge: a second reader of faces, independent enough to mark edits with. Taught in notebook 05.
+"""The judge: a held-out predictor that evaluates edits. Taught in notebook 05.
 
-Whoever finds a direction with one predictor and marks it with the same one praises every trick that fools it. The judge is
-another network, of another make, trained on other faces, that looks at the whole picture instead of a chip around the face.
+A predictor that found a direction praises every edit that fools it. So another one must evaluate the direction: the judge has another
+architecture, was trained on other faces, and sees the whole picture instead of a chip around the face.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlatent.errors import ShapeError
+from dvlatent.faces.landmarks import checked
 from dvlatent.types import Image
 
-SIZE_PX = 96  # what it looks at: the whole aligned face
-BINS, BIN_YEARS = 41, 2  # ages 0, 2 ... 80: it gives a distribution over them, and says its mean
+SIZE_PX = 96  # the size at which it sees the whole aligned face
+BINS, BIN_YEARS = 41, 2  # ages 0, 2 ... 80: it predicts a distribution over them, and gives its mean
 
 
 class Judge(nn.Module):
-    """Reads perceived age, perceived gender, smile and glasses off whole aligned faces; about 0.9 million weights.
+    """Reads perceived age, perceived gender, smile and glasses from whole aligned faces; about 0.9 million weights.
 
     A Predictor: `judge(image)` is [batch, 4], in the order of `names`: perceived age in years (0 to 80), probability of "perceived
-    male", smile in the unit of `faces.landmarks`, probability of glasses (sunglasses too). Pictures are square, aligned as FFHQ is,
-    of any size from 96 px; larger ones are reduced by area. It is differentiable; put it in `eval()` mode to read single faces.
+    male", smile in the unit of `faces.landmarks`, probability of glasses (or sunglasses). Pictures are square, aligned as FFHQ is,
+    of any size from 96 px; larger ones are reduced by area. It is differentiable; use `eval()` mode to read single faces.
 
-    What it says is perceived, by one predictor that learned from another: it catches an edit that only fools the first
-    network's chip, not a mistake that both make. Its labels of glasses are one person's eye. MODELS.md has its scores.
+    Its scores are perceptions, and it learned them from another predictor: it notices an edit that only fools the chip of that network,
+    but not a mistake that both make. One person labelled the glasses by eye. MODELS.md has its scores. Raises ShapeError for pictures
+    of another shape.
     """
 
     names = ("age", "male", "smile", "glasses")
@@ -45,33 +46,27 @@ class Judge(nn.Module):
         self.hidden = nn.Linear(9 * sizes[-1], 128)
         self.heads = nn.Linear(128, BINS + 3)
         self.register_buffer("ages", torch.arange(BINS) * float(BIN_YEARS), persistent=False)
-        self.register_buffer("smile_unit", torch.tensor([0.0, 1.0]))  # middle and spread of the smiles it learned from
+        self.register_buffer("smile_unit", torch.tensor([0.0, 1.0]))  # mean and standard deviation of the smiles it learned from
         self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Image) -> Float[Tensor, "batch 4"]:
         """Scores of every face: [batch, 3, size, size] in [-1, 1] -> [batch, 4]."""
         ages, others = self.logits(image)
         male, smile, glasses = others.unbind(1)
-        middle, std = self.smile_unit
-        return torch.stack([ages.softmax(1) @ self.ages, male.sigmoid(), middle + std * smile, glasses.sigmoid()], dim=1)
+        mean, std = self.smile_unit
+        return torch.stack([ages.softmax(1) @ self.ages, male.sigmoid(), mean + std * smile, glasses.sigmoid()], dim=1)
 
     def logits(self, image: Image) -> tuple[Float[Tensor, "batch bins"], Float[Tensor, "batch 3"]]:
-        """What training compares with the labels: logits of the ages, then those of male, smile (in spreads) and glasses."""
-        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3] or image.shape[2] < SIZE_PX:
-            raise ShapeError(
-                f"the judge looks at square aligned faces, [batch, 3, size, size] of {SIZE_PX} px or more; this has shape "
-                f"{list(image.shape)}. Align a photo first, use image[None] for one face without its batch, or resize a small one up."
-            )
-        if not image.is_floating_point():
-            raise ShapeError(f"faces are floats in [-1, 1]; these are {image.dtype}. Use images.from_uint8 for bytes.")
+        """What training compares with the labels: logits of the ages, then male, smile (in standard deviations) and glasses."""
+        checked(image, SIZE_PX)
         x = F.interpolate(image.clamp(-1, 1).to(self.ages.dtype), size=(SIZE_PX, SIZE_PX), mode="area")
         x = self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))
-        x = F.avg_pool2d(x, 2).flatten(1)  # [batch, 9 * channels]: nine places, since an aligned face has its eyes at the same ones
+        x = F.avg_pool2d(x, 2).flatten(1)  # [batch, 9 * channels]: nine positions, because an aligned face has its eyes at fixed ones
         return self.heads(F.relu(self.hidden(x))).split([BINS, 3], dim=1)
 
 
 class Block(nn.Module):
-    """Half the side: two convolutions, added to a short way around them (He et al. 2016, figure 2)."""
+    """Two convolutions that halve the side, and a shortcut around them (He et al. 2016, figure 2)."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -85,16 +80,16 @@ class Block(nn.Module):
 
 
 def layer(before: int, after: int, stride: int = 1, bounded: bool = True) -> nn.Sequential:
-    """A 3 x 3 convolution and its batch norm; cut below 0 if `bounded`."""
+    """A 3 x 3 convolution and its batch norm, then a ReLU if `bounded`."""
     layers = [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)]
     return nn.Sequential(*layers, nn.ReLU()) if bounded else nn.Sequential(*layers)
 
 
 @lru_cache(maxsize=1)
 def glasses_labels() -> dict[int, bool]:
-    """Whether the face of a seed, at psi 1, wears glasses or sunglasses: seed -> yes or no. Labelled by eye, by one person.
+    """Whether the face of a seed, at psi 1, wears glasses or sunglasses: seed -> yes or no. One person labelled them by eye.
 
-    Seeds below 10,000 are for finding directions, those up to 19,999 for the judge, those from 20,000 on (unselected) for measuring.
+    Seeds below 10,000 are for finding directions, seeds to 19,999 for the judge, seeds from 20,000 on (unselected) for measuring.
     """
     labels = json.loads(Path(__file__).with_name("glasses.json").read_text())
     return {seed: True for seed in labels["with"]} | {seed: False for seed in labels["without"]}

@@ -1,8 +1,8 @@
 """Sixty-eight points on a face, and what their geometry says: smile, open mouth and eyes, pose of the head. Taught in notebook 05.
 
-dlib's landmarks (Kazemi and Sullivan 2014) usually begin at a detector's rectangle. Aligned faces all lie in the same place, so one
-fixed rectangle serves them all. The picture and its mirror image are both read and averaged: that halves the jitter of the points, and
-a mirrored face is read as exactly the mirrored face.
+dlib's landmarks (Kazemi and Sullivan 2014) usually begin at the rectangle of a detector. Aligned faces all lie at the same place, so one
+fixed rectangle serves all of them. The points of a picture and of its mirror image are averaged: that halves their jitter, and the points
+of a mirrored face are exactly the mirrored points.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.types import Image
 
 SIZE_PX = 256  # every picture is read at this size, so that previews and full renders agree
-FINER = 4  # dlib rounds its points to whole pixels: it is given each pixel four times over, so they are rounded to quarters
-CENTRE_X, CENTRE_Y, HALF = 127.5, 151.0, 72.0  # the rectangle, in pixels of 256: the mean of dlib's detector on 200 generated faces,
-# moved to the middle (it lay 2 px to the left) and made 5 px narrower on each side, which loses fewest faces
+FINER = 4  # dlib rounds its points to whole pixels: each pixel is repeated four times, so they are rounded to quarters
+CENTER_X, CENTER_Y, HALF = 127.5, 151.0, 72.0  # the rectangle, in pixels of 256: the mean of dlib's detector on 200 generated faces,
+# moved to the center (it lay 2 px to the left) and made 5 px narrower on each side, which loses fewest faces
 SMALLEST_PX = 128
 MIRRORED = np.array(
     [
@@ -44,21 +44,21 @@ SHAPE = torch.tensor(
         (-0.1716, 0.2298, -0.0407), (-0.089, 0.2584, -0.0828), (0.0, 0.2837, -0.1103), (0.089, 0.2584, -0.0828), (0.1716, 0.2298, -0.0407),
     ]
 )  # [13, 3]  # fmt: skip
-LIFT = 1.3  # how much the lift of the mouth's corners counts beside its width: by least squares on 148 faces labelled by eye
+LIFT = 1.3  # how much the lift of the mouth's corners counts, where its width counts 1: least squares on 148 faces labelled by eye
 NO_SMILE, BROAD_SMILE = 0.679, 0.985  # the average raw value of the faces labelled "none" and of those labelled "broad"
 
 
 class Landmarks:
-    """Reads smile, mouth and eyes and the pose of the head off aligned faces: a Predictor, `landmarks(image)` is [batch, 6].
+    """Reads smile, mouth, eyes and the pose of the head from aligned faces: a Predictor, `landmarks(image)` is [batch, 6].
 
-    The pictures are aligned as FFHQ is, square, of any size from 128 px; no detector is run. The scores, from 68 points:
+    The pictures are aligned as FFHQ is, square, of any size from 128 px; no detector runs. The scores, from 68 points:
 
     - `smile`: 0 is the average unsmiling, 1 the average broadly smiling generated face; more or less is possible. See `smile`.
     - `mouth_open`, `eyes_open`: height over width of the inner lips and of the eyes; 0 is closed. See `aspect`.
     - `yaw`, `pitch`, `roll`: degrees. Positive: the face turns toward the picture's right edge, looks up, tilts clockwise. See `pose`.
 
-    Faces are read one after the other: dlib holds Python's lock while it looks, so threads gain nothing. No gradient flows through.
-    Raises AssetBroken for a file that is no predictor of 68 points.
+    Faces are read one after the other: dlib holds Python's lock while it works, so threads gain nothing. No gradient flows through.
+    Raises AssetBroken for a file that is not a predictor of 68 points.
     """
 
     names = ("smile", "mouth_open", "eyes_open", "yaw", "pitch", "roll")
@@ -71,7 +71,7 @@ class Landmarks:
         return geometry(self.points(image))
 
     def points(self, image: Image) -> Float[Tensor, "batch 68 2"]:
-        """The 68 points (x, y) in pixels of the picture, (0, 0) the middle of its upper left pixel; numbered from 0, as iBUG does."""
+        """The 68 points (x, y) in pixels of the picture, numbered from 0 as iBUG does. (0, 0) is the center of the upper left pixel."""
         found = [torch.from_numpy(self._read(face)) for face in checked(image).detach().split(1) if len(face)]
         points = torch.stack(found).float() if found else torch.empty(0, 68, 2)
         return ((points + 0.5) * (image.shape[-1] / SIZE_PX) - 0.5).to(image.device)
@@ -80,16 +80,16 @@ class Landmarks:
         small = images.resize(face.float().cpu().clamp(-1, 1), SIZE_PX)
         if not torch.isfinite(small).all():
             raise ShapeError("the faces hold numbers that are not finite (NaN): no landmarks there. Find the step that made the first one.")
-        grey = small[0].mean(0).add_(1).mul_(127.5).round_().to(torch.uint8).numpy().repeat(FINER, 0).repeat(FINER, 1)
-        seen, mirrored = self._look(grey), self._look(np.ascontiguousarray(grey[:, ::-1]))[MIRRORED]
+        gray = small[0].mean(0).add_(1).mul_(127.5).round_().to(torch.uint8).numpy().repeat(FINER, 0).repeat(FINER, 1)
+        upright, mirrored = self._detect(gray), self._detect(np.ascontiguousarray(gray[:, ::-1]))[MIRRORED]
         mirrored[:, 0] = SIZE_PX - 1 - mirrored[:, 0]
-        return (seen + mirrored) / 2
+        return (upright + mirrored) / 2
 
-    def _look(self, grey: np.ndarray) -> Float[np.ndarray, "68 2"]:
+    def _detect(self, gray: np.ndarray) -> Float[np.ndarray, "68 2"]:
         import dlib
 
-        edges = (CENTRE_X - HALF, CENTRE_Y - HALF, CENTRE_X + HALF, CENTRE_Y + HALF)
-        found = self._predictor(grey, dlib.rectangle(*(round(FINER * edge + (FINER - 1) / 2) for edge in edges)))
+        edges = (CENTER_X - HALF, CENTER_Y - HALF, CENTER_X + HALF, CENTER_Y + HALF)
+        found = self._predictor(gray, dlib.rectangle(*(round(FINER * edge + (FINER - 1) / 2) for edge in edges)))
         return (np.array([(point.x, point.y) for point in found.parts()], dtype=float) - (FINER - 1) / 2) / FINER
 
 
@@ -101,15 +101,15 @@ def geometry(points: Float[Tensor, "batch 68 2"]) -> Float[Tensor, "batch 6"]:
 
 
 def smile(points: Float[Tensor, "batch 68 2"]) -> Float[Tensor, " batch"]:
-    """How broadly a face smiles: the width of the mouth plus 1.3 times how far its lower lip hangs below its corners, over the distance
-    of the outer eye corners; mapped so that 0 is the average of faces labelled (by eye) as not smiling, 1 of those smiling broadly.
+    """How broadly a face smiles: 0 is the average of faces labelled (by eye) as not smiling, 1 of those labelled as smiling broadly.
 
-    Turning the head shortens mouth and eyes alike, so the quotient stays. On 114 generated faces labelled by eye it tells broad smiles
-    from none with an area of 0.99 under the ROC curve. Babies, whose mouths are small, score low; open mouths that do not smile, high.
+    It is the width of the mouth plus 1.3 times the distance of its lower lip below its corners, over the distance of the outer eye
+    corners. Turning the head shortens mouth and eyes alike, so the quotient stays. On 114 generated faces labelled by eye, broad smiles
+    and none differ with an area of 0.99 under the ROC curve. Babies have small mouths and score low; open mouths score high.
     """
     across = points[:, 45] - points[:, 36]  # [batch, 2], from one outer eye corner to the other
     eyes = across.norm(dim=1)
-    down = torch.stack([-across[:, 1], across[:, 0]], dim=1) / eyes[:, None]  # length one, at a right angle to the line of the eyes
+    down = torch.stack([-across[:, 1], across[:, 0]], dim=1) / eyes[:, None]  # of length one, perpendicular to the line of the eyes
     corners, lower_lip = points[:, [48, 54]].mean(1), points[:, [56, 57, 58, 65, 66, 67]].mean(1)
     lift = ((lower_lip - corners) * down).sum(1)
     raw = ((points[:, 54] - points[:, 48]).norm(dim=1) + LIFT * lift) / eyes
@@ -119,23 +119,23 @@ def smile(points: Float[Tensor, "batch 68 2"]) -> Float[Tensor, " batch"]:
 def aspect(points: Float[Tensor, "batch 68 2"], around: tuple[int, ...]) -> Float[Tensor, " batch"]:
     """Height over width of an eye: (|p2 - p6| + |p3 - p5|) / (2 |p1 - p4|) for six points around it (Soukupova and Cech 2016, eq. 1).
 
-    An open eye has about 0.3. Heads turned aside have narrower eyes and mouths, so higher values.
+    An open eye has about 0.3. Eyes and mouths of heads turned aside are narrower, so their values are higher.
     """
     p1, p2, p3, p4, p5, p6 = (points[:, index] for index in around)
     return ((p2 - p6).norm(dim=1) + (p3 - p5).norm(dim=1)) / (2 * (p1 - p4).norm(dim=1)).clamp_min(1e-6)
 
 
 def pose(points: Float[Tensor, "batch 68 2"]) -> Float[Tensor, "batch 3"]:
-    """Yaw, pitch and roll in degrees: the rotation that best carries the mean face (13 points of eyes and nose) onto the points.
+    """Yaw, pitch and roll in degrees: the rotation that best moves the mean face (13 points of eyes and nose) onto the points.
 
-    Weak perspective: points = scale * (first two rows of the rotation) @ shape + shift. Least squares give the 2x3 matrix, its singular
-    vectors the nearest pair of right-angled rows of one length. The rotation is yaw (about the vertical) after pitch after roll.
+    Weak perspective: points = scale * (first two rows of the rotation) @ shape + shift. Least squares give the 2x3 matrix; its singular
+    vectors give the nearest pair of perpendicular rows of equal length. The rotation is yaw (about the vertical) after pitch after roll.
     Pitch 0 is the average generated face; a long nose reads as looking down.
     """
     rigid = points[:, list(RIGID)].double()
-    centred = (rigid - rigid.mean(1, keepdim=True)).transpose(1, 2)  # [batch, 2, 13]
-    shape = SHAPE.to(centred).T  # [3, 13]
-    camera = centred @ torch.linalg.pinv(shape - shape.mean(1, keepdim=True))  # [batch, 2, 3]
+    centered = (rigid - rigid.mean(1, keepdim=True)).transpose(1, 2)  # [batch, 2, 13]
+    shape = SHAPE.to(centered).T  # [3, 13]
+    camera = centered @ torch.linalg.pinv(shape - shape.mean(1, keepdim=True))  # [batch, 2, 3]
     left, _, right = torch.linalg.svd(camera, full_matrices=False)
     rows = left @ right  # [batch, 2, 3], orthonormal
     depth = torch.linalg.cross(rows[:, 0], rows[:, 1])  # the third row
@@ -145,11 +145,11 @@ def pose(points: Float[Tensor, "batch 68 2"]) -> Float[Tensor, "batch 3"]:
     return torch.stack([yaw, pitch, roll], dim=1).rad2deg().to(points.dtype)
 
 
-def checked(image: Image) -> Image:
-    """The image itself, refused in words unless it is a batch of square faces."""
-    if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3] or image.shape[2] < SMALLEST_PX:
+def checked(image: Image, smallest_px: int = SMALLEST_PX) -> Image:
+    """The image itself. Raises ShapeError unless it is a batch of square faces of at least `smallest_px`, in floats."""
+    if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3] or image.shape[2] < smallest_px:
         raise ShapeError(
-            f"landmarks are read from square aligned faces, [batch, 3, size, size] of {SMALLEST_PX} px or more; this has shape "
+            f"scores are read from square aligned faces, [batch, 3, size, size] of {smallest_px} px or more; this has shape "
             f"{list(image.shape)}. Align a photo first, use image[None] for one face without its batch, or resize a small one up."
         )
     if not image.is_floating_point():
@@ -159,14 +159,14 @@ def checked(image: Image) -> Image:
 
 @lru_cache(maxsize=4)
 def shape_predictor(path: Path) -> Any:
-    """dlib's predictor of 68 points, read once (100 MB, a second) and shared. Raises AssetBroken for anything else."""
+    """dlib's predictor of 68 points, read once (100 MB, one second) and shared. Raises AssetBroken for anything else."""
     import dlib
 
     try:
         predictor = dlib.shape_predictor(str(path))
         count = predictor(np.zeros((8, 8), np.uint8), dlib.rectangle(0, 0, 7, 7)).num_parts
     except Exception as reason:
-        raise AssetBroken(f"{path} is no shape predictor ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
+        raise AssetBroken(f"{path} is not a shape predictor ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
     if count != 68:
         raise AssetBroken(f"{path} finds {count} points; 68 are needed. Give shape_predictor_68_face_landmarks.dat.")
     return predictor

@@ -1,4 +1,4 @@
-"""An ONNX network of plain layers, run by torch: slower than ONNX Runtime, but gradients flow through it."""
+"""An ONNX network of simple layers, run by torch: slower than ONNX Runtime, but gradients flow through it. Used in notebook 05."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Values, Options = list[Tensor], Mapping[str, Any]
 class OnnxGraph(nn.Module):
     """The network of an ONNX file with one input and one output, as a differentiable function of its input.
 
-    It knows the layers of dlib's small networks. Weights are constants: nothing of it is trained. Raises AssetBroken for a file that is
-    no network, or has layers beyond these.
+    It knows the layers of dlib's small networks. Its weights are constants, which no training changes. Raises AssetBroken for a file that
+    is not a network, or has other layers.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -35,14 +35,14 @@ class OnnxGraph(nn.Module):
             for node in graph.node:
                 options = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
                 self._steps.append((node.op_type, [name for name in node.input if name], node.output[0], options))
-        except Exception as reason:  # the errors of its parser have no root of their own
+        except Exception as reason:  # the errors of its parser have no common base class
             raise AssetBroken(f"{path} cannot be read as a network ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
         if unknown := {kind for kind, *_ in self._steps} - set(LAYERS):
             raise AssetBroken(f"{path} has layers that are not known here: {', '.join(sorted(unknown))}. Run it with ONNX Runtime.")
         self._constants = constants
 
     def forward(self, x: Tensor) -> Tensor:
-        """The network's answer; shapes are those of the file."""
+        """The output of the network; the file says which shapes it takes and gives."""
         values = {**self._constants, self._input: x}
         for kind, names, out, options in self._steps:
             values[out] = LAYERS[kind]([values[name] for name in names], options)

@@ -1,7 +1,7 @@
-"""A perceptual distance: how far apart two pictures look, not how far apart their pixels are. Taught in notebook 03.
+"""A perceptual distance: how different two pictures look, not how different their pixels are. Taught in notebook 03.
 
-A network trained to name things (EfficientNet-Lite0: Tan and Le 2019, in its form for phones) looks at both pictures; its inner
-layers answer alike where the pictures look alike. The distance compares those answers (Zhang et al. 2018, equation 1).
+A network that was trained to classify photos (EfficientNet-Lite0: Tan and Le 2019, in its form for phones) sees both pictures. Where they
+look alike, its inner layers give similar features. The distance compares these features (Zhang et al. 2018, equation 1).
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.types import Image
 
 Features = tuple[Tensor, ...]  # one [batch, channel, height, width] per stage, fine to coarse
-STAGES = (  # blocks, kernel, stride, channels of the stages in use; the two beyond name whole things and are left out
+STAGES = (  # blocks, kernel, stride and channels of each stage; the last two stages see whole objects and are left out
     (1, 3, 1, 16),
     (2, 3, 2, 24),
     (2, 5, 2, 40),
     (3, 3, 2, 80),
     (3, 5, 1, 112),
 )
-STEM, WIDEN = 32, 6  # channels after the first layer; how many times wider a block is inside
+STEM, WIDEN = 32, 6  # channels after the first layer; how many times more channels a block has inside
 
 
 class Distance(nn.Module):
-    """How different pictures look: `distance(a, b)` of two image batches is [batch], 0 for equal ones and 4 at most.
+    """How different pictures look: `distance(a, b)` of two image batches is [batch], from 0 for equal pictures to at most 4.
 
-    At every position of every stage, the channels are scaled to length one and the squared difference is taken; the mean over
-    positions and stages is the distance (Zhang et al. 2018, equation 1, all weights equal). It is differentiable.
-    Either side may be what `features` gave, so that a target is looked at only once:
+    At every position of every stage, the channels are scaled to length one and the squared difference is taken. The mean over
+    positions and stages is the distance (Zhang et al. 2018, equation 1, all weights equal). It is differentiable. Either side may be
+    the result of `features`, so that a target goes through the network only once:
 
         target = distance.features(photo)
         loss = distance(generator.synthesis(ws), target)
 
-    `weights` is the state dict of EfficientNet-Lite0 or the path of its .pth file; `stages` chooses among 0 (edges) to 4 (parts of
-    things); pictures larger than `size_px` are shrunk to it first. Raises AssetBroken for weights of another network.
+    `weights` is the state dict of EfficientNet-Lite0 or the path of its .pth file. `stages` are some of 0 (edges) to 4 (parts of
+    objects). Pictures larger than `size_px` are shrunk to it first. Raises AssetBroken for weights of another network, ShapeError for
+    pictures of another shape.
     """
 
     def __init__(
@@ -50,29 +51,29 @@ class Distance(nn.Module):
         super().__init__()
         self.stages, self.size_px = tuple(stages), size_px
         if not self.stages or not set(self.stages) <= set(range(len(STAGES))) or size_px < 32:
-            raise ShapeError(f"stages {list(self.stages)} at {size_px} px cannot be: choose stages among 0 to 4, and 32 px or more.")
+            raise ShapeError(f"stages {list(self.stages)} at {size_px} px are impossible: choose stages from 0 to 4, and 32 px or more.")
         self.network = EfficientNetLite0(weights, depth=1 + max(self.stages))
 
     def features(self, image: Image) -> Features:
-        """What the network sees at each chosen stage, every position's channels scaled to length one: only for `forward` to compare."""
+        """The features of each chosen stage, turned by 180 degrees, the channels of every position scaled to length one: for `forward`."""
         if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[2:]) < 32 or not image.is_floating_point():
             raise ShapeError(
-                f"a distance looks at pictures, [batch, 3, height, width] of 32 px or more, floats in [-1, 1]; this is {image.dtype} of "
+                f"a distance compares pictures, [batch, 3, height, width] of 32 px or more, floats in [-1, 1]; this is {image.dtype} of "
                 f"shape {list(image.shape)}. Use images.from_uint8 for bytes, images.resize for small ones."
             )
         if max(image.shape[2:]) > self.size_px:
             image = images.resize(image, self.size_px)
-        seen = self.network.turned(image)
-        return tuple(_unit(seen[stage]) for stage in self.stages)
+        stages = self.network.turned(image)
+        return tuple(_unit(stages[stage]) for stage in self.stages)
 
     def forward(self, a: Image | Features, b: Float[Tensor, "_ 3 _ _"] | Features) -> Float[Tensor, " _"]:
-        """The distance of each pair; one picture (or its features) on either side is compared with all of the other's."""
+        """The distance of each pair; a single picture on one side is compared with all of the other side."""
         sides = [side if isinstance(side, tuple) else self.features(side) for side in (a, b)]
         shapes = [[list(feature.shape) for feature in side] for side in sides]
         same = len(shapes[0]) == len(shapes[1]) and all(one[1:] == other[1:] for one, other in zip(*shapes, strict=True))
         if not same or (len(sides[0][0]) != len(sides[1][0]) and 1 not in (len(sides[0][0]), len(sides[1][0]))):
             raise ShapeError(
-                f"two batches of the same size were needed; as the network sees them they are {shapes[0]} and {shapes[1]}. "
+                f"two batches of the same size were needed; their features are {shapes[0]} and {shapes[1]}. "
                 "Use images.resize, and features of this distance only."
             )
         per_stage = [(one - other).square().sum(dim=1).mean(dim=(1, 2)) for one, other in zip(*sides, strict=True)]  # each [batch]
@@ -99,21 +100,21 @@ class EfficientNetLite0(nn.Module):
             self.stages.append(stage)
 
     def forward(self, image: Image) -> Features:
-        """The output of every stage, fine to coarse."""
-        return tuple(seen.flip(2, 3) for seen in self.turned(image))
+        """The features of every stage, fine to coarse."""
+        return tuple(feature.flip(2, 3) for feature in self.turned(image))
 
     def turned(self, image: Image) -> Features:
-        """The same, but turned by 180 degrees as they come out (see Layer): what needs no positions saves the turning back."""
+        """The same features, turned by 180 degrees (see Layer). A caller that needs no positions saves the turn back."""
         x = self.stem(image.flip(2, 3).to(self.stem.weight.dtype, memory_format=torch.channels_last))
-        seen = []
+        features = []
         for stage in self.stages:
             x = stage(x)
-            seen.append(x)
-        return tuple(seen)
+            features.append(x)
+        return tuple(features)
 
 
 class Block(nn.Module):
-    """Widen, look around within each channel, narrow; added to the input where the shapes allow (Sandler et al. 2018, figure 3)."""
+    """Widen, convolve each channel by itself, narrow; added to the input if the shapes are equal (Sandler et al. 2018, figure 3)."""
 
     def __init__(self, state: Mapping[str, Tensor], name: str, channels: int, out: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -133,10 +134,10 @@ class Block(nn.Module):
 
 
 class Layer(nn.Module):
-    """A convolution with its batch norm folded into it, padded as TensorFlow pads "same", then cut to 0 ... 6 if `bounded`.
+    """A convolution with its batch norm folded in, padded as TensorFlow pads "same", then clamped to 0 ... 6 if `bounded`.
 
-    With a stride, TensorFlow pads an even side by one more zero at its end than at its beginning; torch would do the opposite.
-    So pictures and kernels are turned upside down, where the two agree for every size and no padded copy has to be made.
+    With a stride, TensorFlow pads an even side by one more zero at its end than at its beginning; torch does the opposite.
+    So pictures and kernels are turned by 180 degrees: then both agree for every size, and no padded copy is needed.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class Layer(nn.Module):
 
 
 def _unit(feature: Tensor) -> Tensor:
-    """Every position's channels scaled to length one; the small number keeps the gradient finite where all are zero."""
+    """The channels of every position, scaled to length one; the small number keeps the gradient finite where all are zero."""
     return feature * torch.rsqrt(feature.square().sum(dim=1, keepdim=True) + 1e-6)
 
 

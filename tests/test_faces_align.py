@@ -1,7 +1,6 @@
 """Alignment: an aligned face aligns to itself, a moved photo to the same face; pasting back leaves the rest alone to the bit."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,16 +8,9 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from dvlatent import images, load
+from dvlatent import images
 from dvlatent.errors import ImageError, NoFace, ShapeError
 from dvlatent.faces.align import Alignment, crop, paste_back, soft_mask, square
-
-RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
-
-
-@pytest.fixture(scope="module")
-def aligner():
-    return load("aligner")
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +29,11 @@ def aligned(aligner, photo):
     return aligner(photo, size_px=256)
 
 
-@pytest.fixture(scope="module")
-def kept():
-    """Four generated faces, 256 px."""
-    files = np.split(RECORDED["jpegs"], np.cumsum(RECORDED["jpeg_sizes"])[:-1])[:4]
-    return images.from_uint8(np.stack([np.asarray(Image.open(io.BytesIO(file.tobytes()))) for file in files]))
-
-
 def psnr_db(a, b):
     return float(10 * torch.log10(4 / (a - b).square().mean()))
 
 
-def middle(face):
+def center(face):
     return face[..., 40:-40, 40:-40]
 
 
@@ -66,17 +51,17 @@ def test_the_square_turns_with_the_face():
     assert_close(square(3 * points @ turn.T + 5), 3 * square(points) @ turn.T + 5)
 
 
-def test_generated_faces_are_aligned_already(aligner, kept):
+def test_generated_faces_are_aligned_already(aligner, recorded_faces):
     """The generator learned from faces cut in this way; 256 px, so a pixel is 0.4 %."""
     target = torch.tensor([[-0.5, -0.5], [-0.5, 255.5], [255.5, 255.5], [255.5, -0.5]])
-    for face in kept.split(1):
+    for face in recorded_faces[:4].split(1):
         assert (torch.tensor(aligner.find(face)[0].quad) - target).abs().mean() < 8
 
 
 def test_an_aligned_face_aligns_to_itself(aligner, aligned):
     _, face = aligned
     again, same = aligner(face, size_px=256)
-    assert abs(again.size_px - 256) < 4 and psnr_db(middle(same), middle(face)) > 26
+    assert abs(again.size_px - 256) < 4 and psnr_db(center(same), center(face)) > 26
 
 
 @pytest.mark.parametrize(("degrees", "scale"), [(0, 1.0), (12, 1.0), (-20, 0.8), (0, 0.5)])
@@ -87,7 +72,7 @@ def test_a_moved_photo_gives_the_same_face(aligner, aligned, pixels, degrees, sc
     sheet.paste(small, (120, 70))
     where, face = aligner(images.from_uint8(np.asarray(sheet)), size_px=256)
     assert abs(where.size_px - scale * aligned[0].size_px) < 6 * scale + 2
-    assert psnr_db(middle(face), middle(aligned[1])) > 22
+    assert psnr_db(center(face), center(aligned[1])) > 22
 
 
 def test_cut_and_paste_keep_the_photo(photo, aligned):
@@ -104,8 +89,8 @@ def test_nothing_outside_the_mask_changes_by_a_bit(photo, aligned):
     assert torch.equal(paste_back(photo, white, where, mask), photo)
     mask[..., 16:48, 16:48] = 1
     changed = (paste_back(photo, white, where, mask) != photo).any(1)[0].nonzero()
-    share = (changed.flip(1).double().numpy() - where.quad[0]) / where.size_px
-    assert len(changed) > 3000 and np.linalg.norm(share - [0.5, 0.5], axis=1).max() < 0.5  # the middle half, turned
+    fraction = (changed.flip(1).double().numpy() - where.quad[0]) / where.size_px
+    assert len(changed) > 3000 and np.linalg.norm(fraction - [0.5, 0.5], axis=1).max() < 0.5  # the middle half, turned
     rest = paste_back(photo, white, where)
     assert torch.equal(rest[..., 220:, :], photo[..., 220:, :]) and torch.equal(photo, before)
 
@@ -157,7 +142,7 @@ def test_large_photos_are_aligned_at_their_own_size(aligner, photo, aligned):
     """The cut of a photo four times as large, down to the same size, is the same."""
     large = images.resize(photo, 2048)
     where, face = aligner(large, size_px=256)
-    assert abs(where.size_px - 4 * aligned[0].size_px) < 20 and psnr_db(middle(face), middle(aligned[1])) > 24
+    assert abs(where.size_px - 4 * aligned[0].size_px) < 20 and psnr_db(center(face), center(aligned[1])) > 24
 
 
 def save(pixels, kind, **options):
@@ -167,23 +152,23 @@ def save(pixels, kind, **options):
     return file
 
 
-@pytest.mark.parametrize("kind", ["exif", "cmyk", "grey", "grey16", "rgba", "animated"])
+@pytest.mark.parametrize("kind", ["exif", "cmyk", "gray", "gray16", "rgba", "animated"])
 def test_every_kind_of_file(aligner, pixels, aligned, kind):
     whole = Image.fromarray(pixels)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side
-    grey = np.asarray(whole.convert("L"))
+    gray = np.asarray(whole.convert("L"))
     file = {
         "exif": lambda: save(whole.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif),
         "cmyk": lambda: save(whole.convert("CMYK"), "JPEG", quality=95),
-        "grey": lambda: save(whole.convert("L"), "PNG"),
-        "grey16": lambda: save(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"),
+        "gray": lambda: save(whole.convert("L"), "PNG"),
+        "gray16": lambda: save(Image.fromarray(gray.astype(np.uint16) * 257), "PNG"),
         "rgba": lambda: save(whole.convert("RGBA"), "PNG"),
         "animated": lambda: save(whole, "GIF", save_all=True, append_images=[Image.new("RGB", whole.size)]),
     }[kind]()
     where, face = aligner(images.read(file), size_px=256)
     assert np.abs(np.array(where.quad) - aligned[0].quad).max() < 6
-    assert "grey" in kind or psnr_db(middle(face), middle(aligned[1])) > 22
+    assert "gray" in kind or psnr_db(center(face), center(aligned[1])) > 22
 
 
 def test_broken_and_huge_files_are_refused_by_the_door(tmp_path, pixels):

@@ -1,4 +1,4 @@
-"""Surveys: every face is scored as if alone, a population comes back from its seeds, and nothing scored is ever lost."""
+"""Surveys: every face is scored as if alone, latents come back from the seeds, and no score is lost."""
 
 import json
 
@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-import dvlatent
 from dvlatent import checkpoint
 from dvlatent.editing import survey
 from dvlatent.editing.survey import Population, collect, resumable
@@ -19,15 +18,15 @@ from dvlatent.types import fingerprint
 SEEDS = [3, 5, 8, 0, 21]
 
 
-class Looks:
-    """A predictor of simple things: mean brightness of the picture's channels."""
+class Brightness:
+    """A predictor: the mean brightness of some channels."""
 
     def __init__(self, *channels):
         self.names = tuple("red green blue".split()[channel] for channel in channels)
-        self.channels, self.seen = list(channels), 0
+        self.channels, self.faces = list(channels), 0
 
     def __call__(self, image):
-        self.seen += len(image)
+        self.faces += len(image)
         return image.mean(dim=(2, 3))[:, self.channels]
 
 
@@ -40,7 +39,7 @@ class Quick(ToyFaces):
 
 @pytest.fixture(scope="module")
 def toy():
-    return ToyFaces(resolution=32)
+    return ToyFaces(resolution=16)
 
 
 def one_by_one(generator, seeds, psi, draw):
@@ -56,7 +55,7 @@ def one_by_one(generator, seeds, psi, draw):
 
 @pytest.mark.parametrize("batch", [1, 2, 100])
 def test_a_survey_is_the_plain_loop(toy, batch):
-    steps = list(survey.survey(toy, Looks(0, 1, 2), SEEDS, psi=0.7, batch=batch))
+    steps = list(survey.survey(toy, Brightness(0, 1, 2), SEEDS, psi=0.7, batch=batch))
     found = collect(steps)
     assert_close(found.scores, one_by_one(toy, SEEDS, 0.7, toy.synthesis))
     assert (found.seeds, found.names, found.psi, found.render) == (tuple(SEEDS), ("red", "green", "blue"), 0.7, "full")
@@ -65,30 +64,30 @@ def test_a_survey_is_the_plain_loop(toy, batch):
 
 
 def test_several_predictors_stand_side_by_side(toy):
-    apart = collect(survey.survey(toy, [Looks(2), Looks(0, 1)], SEEDS))
-    assert apart.names == ("blue", "red", "green")
-    assert_close(apart.scores, collect(survey.survey(toy, Looks(2, 0, 1), SEEDS)).scores)
+    found = collect(survey.survey(toy, [Brightness(2), Brightness(0, 1)], SEEDS))
+    assert found.names == ("blue", "red", "green")
+    assert_close(found.scores, collect(survey.survey(toy, Brightness(2, 0, 1), SEEDS)).scores)
 
 
-def test_previews_are_taken_where_there_are_some():
-    quick = Quick(resolution=32)
-    found = collect(survey.survey(quick, Looks(0, 1, 2), SEEDS))
+def test_previews_are_scored_if_there_are_any():
+    quick = Quick(resolution=16)
+    found = collect(survey.survey(quick, Brightness(0, 1, 2), SEEDS))
     assert found.render == "preview"
     assert_close(found.scores, one_by_one(quick, SEEDS, 1.0, quick.preview))
-    full = collect(survey.survey(quick, Looks(0, 1, 2), SEEDS, render=quick.synthesis))
+    full = collect(survey.survey(quick, Brightness(0, 1, 2), SEEDS, render=quick.synthesis))
     assert full.render == "full" and not torch.allclose(full.scores, found.scores, atol=1e-3)
-    assert collect(survey.survey(quick, Looks(0), [1], render=lambda ws: quick.synthesis(ws))).render == "own"
+    assert collect(survey.survey(quick, Brightness(0), [1], render=lambda ws: quick.synthesis(ws))).render == "own"
     quick.preview_head = None  # the face generator before its head is loaded
-    assert collect(survey.survey(quick, Looks(0), [1])).render == "full"
+    assert collect(survey.survey(quick, Brightness(0), [1])).render == "full"
 
 
 def test_a_survey_may_be_left_at_any_step(toy):
-    looks, steps = Looks(0), []
-    for step in survey.survey(toy, looks, range(10**6), batch=3):
+    predictor, steps = Brightness(0), []
+    for step in survey.survey(toy, predictor, range(10**6), batch=3):
         steps.append(step)
         if step.index >= 6:
             break
-    assert looks.seen == 6 and collect(steps).seeds == tuple(range(6)) and 0 < steps[0].seconds_left < 10**6
+    assert predictor.faces == 6 and collect(steps).seeds == tuple(range(6)) and 0 < steps[0].seconds_left < 10**6
 
 
 # ---- populations
@@ -96,63 +95,64 @@ def test_a_survey_may_be_left_at_any_step(toy):
 
 def test_latents_come_back_from_the_seeds(toy, monkeypatch):
     monkeypatch.setattr(survey, "CHUNK", 2)  # so that five faces are three chunks
-    found = collect(survey.survey(toy, Looks(0), SEEDS, psi=0.7))
+    found = collect(survey.survey(toy, Brightness(0), SEEDS, psi=0.7))
     z, w = found.latents(toy)
     assert_close(z, normal(SEEDS, toy.z_dim))
     assert_close(w, truncate(toy.mapping(z), toward=toy.w_mean, psi=0.7))
-    assert_close(Looks(0)(toy.synthesis(broadcast(w, toy.num_layers))), found.scores, atol=1 / 255, rtol=0)  # but for the rounding to bytes
+    assert_close(Brightness(0)(toy.synthesis(broadcast(w, toy.num_layers))), found.scores, atol=1 / 255, rtol=0)  # bytes are rounded
 
 
 def test_take_keeps_seed_and_score_together(toy):
-    everyone = collect(survey.survey(toy, Looks(0, 1), SEEDS))
+    everyone = collect(survey.survey(toy, Brightness(0, 1), SEEDS))
     red = everyone.column("red")
     bright = red > red.median()
     for rows in (bright, bright.numpy(), np.flatnonzero(bright), bright.nonzero()[:, 0].tolist()):
-        some = everyone.take(rows)
-        assert len(some) == 2 and (some.column("red") > red.median()).all() and (some.psi, some.names) == (1.0, ("red", "green"))
-        assert_close(collect(survey.survey(toy, Looks(0, 1), some.seeds)).scores, some.scores)
+        part = everyone.take(rows)
+        assert len(part) == 2 and (part.column("red") > red.median()).all() and (part.psi, part.names) == (1.0, ("red", "green"))
+        assert_close(collect(survey.survey(toy, Brightness(0, 1), part.seeds)).scores, part.scores)
     assert everyone.take(2).seeds == everyone.take(slice(2)).seeds == (3, 5)
     assert everyone.take(slice(None, None, 2)).seeds == (3, 8, 21)
 
 
-def test_files_hold_a_population_whole(toy, tmp_path):
-    found = collect(survey.survey(toy, Looks(0, 1), SEEDS, psi=0.5))
-    survey.save(found, tmp_path / "some.safetensors", "a command", licence="yours")
-    again = survey.load(tmp_path / "some.safetensors")
+def test_a_population_is_the_same_after_a_file(toy, tmp_path):
+    found = collect(survey.survey(toy, Brightness(0, 1), SEEDS, psi=0.5))
+    survey.save(found, tmp_path / "faces.safetensors", "a command", licence="yours")
+    again = survey.load(tmp_path / "faces.safetensors")
     assert torch.equal(again.scores, found.scores)  # every bit
     assert (again.seeds, again.names, again.psi) == (tuple(SEEDS), ("red", "green"), 0.5)
     assert (again.generator, again.render) == (fingerprint(toy), "full")
-    assert checkpoint.load(tmp_path / "some.safetensors", "population")[1].items() >= {"command": "a command", "licence": "yours"}.items()
+    assert checkpoint.load(tmp_path / "faces.safetensors", "population")[1].items() >= {"command": "a command", "licence": "yours"}.items()
 
 
 # ---- stopping and going on
 
 
 def test_what_is_scored_is_kept(toy, tmp_path):
-    out, looks = tmp_path / "faces.safetensors", Looks(0, 1, 2)
-    for step in resumable(out, toy, looks, range(10), batch=4):
+    out, predictor = tmp_path / "faces.safetensors", Brightness(0, 1, 2)
+    for step in resumable(out, toy, predictor, range(10), batch=4):
         if step.index == 8:
             break  # as Ctrl-C would
-    assert looks.seen == 8 and not out.exists()
-    steps = list(resumable(out, toy, looks, range(10), batch=4))
-    assert looks.seen == 10 and [step.index for step in steps] == [8, 10] and {step.total for step in steps} == {10}
-    assert torch.equal(survey.load(out).scores, collect(survey.survey(toy, looks, range(10))).scores)
+    assert predictor.faces == 8 and not out.exists()
+    steps = list(resumable(out, toy, predictor, range(10), batch=4))
+    assert predictor.faces == 10 and [step.index for step in steps] == [8, 10] and {step.total for step in steps} == {10}
+    assert torch.equal(survey.load(out).scores, collect(survey.survey(toy, predictor, range(10))).scores)
     assert torch.equal(collect(steps).scores, survey.load(out).scores)
     assert [path.name for path in tmp_path.iterdir()] == ["faces.safetensors"]  # the journal is gone
 
 
 def test_a_journal_cut_anywhere_is_read_as_far_as_it_goes(toy, tmp_path):
-    out, right = tmp_path / "faces.safetensors", collect(survey.survey(toy, Looks(0, 1), range(3))).scores
-    for step in resumable(out, toy, Looks(0, 1), range(3), batch=1):
+    out, right = tmp_path / "faces.safetensors", collect(survey.survey(toy, Brightness(0, 1), range(3))).scores
+    for step in resumable(out, toy, Brightness(0, 1), range(3), batch=1):
         if step.index == 3:
             break
     (journal,) = tmp_path.iterdir()
     whole = journal.read_bytes()
-    for cut in range(len(whole) + 1):
+    line = whole.index(b"\n")
+    for cut in {*range(0, len(whole) + 1, 7), line - 1, line, line + 1, len(whole) - 1, len(whole)}:
         journal.write_bytes(whole[:cut])
-        looks = Looks(0, 1)
-        list(resumable(out, toy, looks, range(3)))
-        assert looks.seen == 3 - whole[:cut].count(b"\n")
+        predictor = Brightness(0, 1)
+        list(resumable(out, toy, predictor, range(3)))
+        assert predictor.faces == 3 - whole[:cut].count(b"\n")
         assert_close(survey.load(out).scores, right)
 
 
@@ -161,24 +161,24 @@ STRANGE = ["nonsense", "[1]", '{"1": 2}', "[1, [0.5]]", "[1, [NaN, 1]]", '["1", 
 
 @pytest.mark.parametrize("line", STRANGE)
 def test_a_journal_with_a_strange_line_loses_only_that(toy, tmp_path, line):
-    out, looks = tmp_path / "faces.safetensors", Looks(0, 1)
-    for step in resumable(out, toy, looks, range(3), batch=1):
+    out, predictor = tmp_path / "faces.safetensors", Brightness(0, 1)
+    for step in resumable(out, toy, predictor, range(3), batch=1):
         if step.index == 2:
             break
     (journal,) = tmp_path.iterdir()
     zero, one = journal.read_text().splitlines()
     journal.write_bytes(f"{zero}\n{line}\n".encode("latin-1"))
-    list(resumable(out, toy, looks, range(3)))
-    assert looks.seen == 2 + 2  # the lost one and the missing one
+    list(resumable(out, toy, predictor, range(3)))
+    assert predictor.faces == 2 + 2  # the lost one and the missing one
     assert_close(survey.load(out).scores[1], torch.tensor(json.loads(one)[1]))
 
 
 def test_other_settings_have_another_journal(toy, tmp_path):
     out = tmp_path / "faces.safetensors"
     for settings in ({}, {"psi": 0.5}, {"render": lambda ws: toy.synthesis(ws)}):
-        next(resumable(out, toy, Looks(0), range(9), **settings))
-    next(resumable(out, toy, Looks(1), range(9)))
-    next(resumable(out, ToyFaces(resolution=16), Looks(1), range(9)))
+        next(resumable(out, toy, Brightness(0), range(9), **settings))
+    next(resumable(out, toy, Brightness(1), range(9)))
+    next(resumable(out, ToyFaces(resolution=8), Brightness(1), range(9)))
     assert len(list(tmp_path.iterdir())) == 5
 
 
@@ -187,17 +187,17 @@ def test_other_settings_have_another_journal(toy, tmp_path):
 
 def test_refuses_what_is_no_survey(toy):
     with pytest.raises(ShapeError, match="red, blue, red"):
-        next(survey.survey(toy, [Looks(0, 2), Looks(0)], [1]))
+        next(survey.survey(toy, [Brightness(0, 2), Brightness(0)], [1]))
     with pytest.raises(ShapeError, match="none"):
         next(survey.survey(toy, [], [1]))
     with pytest.raises(ShapeError, match="no faces is no population"):
-        collect(survey.survey(toy, Looks(0), []))
+        collect(survey.survey(toy, Brightness(0), []))
     with pytest.raises(ShapeError, match="seed -1"):
-        next(survey.survey(toy, Looks(0), [-1]))
+        next(survey.survey(toy, Brightness(0), [-1]))
 
 
 def test_refuses_columns_and_rows_that_are_not_there(toy):
-    found = collect(survey.survey(toy, Looks(0, 1), SEEDS))
+    found = collect(survey.survey(toy, Brightness(0, 1), SEEDS))
     with pytest.raises(ShapeError, match="not scored for 'age', only for red, green"):
         found.column("age")
     for rows in (6, [5], torch.ones(4, dtype=torch.bool)):
@@ -229,10 +229,9 @@ def test_the_shipped_population_is_whole():
     assert 0 < age.min() and age.max() <= 80 and 0.3 < (male > 0.5).float().mean() < 0.7
 
 
-def test_the_shipped_scores_are_what_a_survey_gives():
-    faces, shipped = dvlatent.load("faces"), survey.load()
-    some = shipped.take([85, 265, 777])
-    render = faces.preview if shipped.render == "preview" else faces.synthesis
-    again = collect(survey.survey(faces, dvlatent.load("attributes"), some.seeds, some.psi, render=render))
+def test_the_shipped_scores_are_what_a_survey_gives(faces, attributes):
+    shipped = survey.load().take([85, 265, 777])
+    again = collect(survey.survey(faces, attributes, shipped.seeds, shipped.psi))
     columns = [shipped.names.index(name) for name in again.names]
-    assert_close(again.scores, some.scores[:, columns], atol=0.1, rtol=0)
+    assert again.render == shipped.render == "preview"
+    assert_close(again.scores, shipped.scores[:, columns], atol=0.1, rtol=0)

@@ -18,7 +18,7 @@ ONE = dict.fromkeys(("age", "glasses", "smile", "pose"), 1.0)  # every factor's 
 
 
 class Truth:
-    """A perfect judge: it is shown the ws themselves (`render=show_ws`) and reads the factors off them."""
+    """A perfect predictor: it gets the ws themselves (`render=show_ws`) and reads the factors from them."""
 
     def __init__(self, toy, *names):
         self.toy, self.names = toy, names
@@ -31,19 +31,19 @@ def show_ws(ws):
     return ws
 
 
-def who(ws):
-    """An identity of two numbers: pose and smile, a tenth a step."""
+def person(ws):
+    """An identity of two numbers: pose and smile, a tenth per step."""
     return 0.1 * torch.stack([ws[:, 0] @ POSE, ws[:, 1] @ SMILE], dim=1)
 
 
 toy = ToyFaces(resolution=32)
 age, smile, glasses, pose = (toy.truth[name] for name in ("age", "smile", "glasses", "pose"))
 POSE, SMILE = (one.vector / one.step for one in (pose, smile))
-judge = Truth(toy, *ONE)
+truth = Truth(toy, *ONE)
 
 
 def measure(edit, amounts=(1.0,), **options):
-    return effects(toy, edit, amounts, SEEDS, judge, render=show_ws, **options)
+    return effects(toy, edit, amounts, SEEDS, truth, render=show_ws, **options)
 
 
 def test_a_true_direction_moves_its_factor_by_one_step_and_leaks_nothing():
@@ -64,28 +64,28 @@ def test_pictures_are_drawn_truncated_and_edited():
     found = effects(toy, 2 * age - 1 * smile, (1, 0.5), [4, 11], Bright(), psi=0.5)
     ws = truncate(broadcast(toy.mapping(normal([4, 11], 32)), 3), toward=toy.w_mean, psi=0.5)
     assert_close(found.before, Bright()(toy.synthesis(ws)))
-    by_hand = [toy.synthesis(smile.move(age.move(ws, 2 * share), -share)) for share in (1, 0.5)]
+    by_hand = [toy.synthesis(smile.move(age.move(ws, 2 * part), -part)) for part in (1, 0.5)]
     assert_close(found.after, torch.stack([Bright()(picture) for picture in by_hand]))
 
 
-def test_faces_are_kept_apart_whatever_the_batches():
-    alone = [effects(toy, age, (2,), [seed], judge, who, render=show_ws) for seed in SEEDS]
-    found = effects(toy, age, (2,), iter(SEEDS), judge, who, render=show_ws)
+def test_each_face_is_measured_alone_whatever_the_batches():
+    alone = [effects(toy, age, (2,), [seed], truth, person, render=show_ws) for seed in SEEDS]
+    found = effects(toy, age, (2,), iter(SEEDS), truth, person, render=show_ws)
     assert_close(found.before, torch.cat([one.before for one in alone]))
     assert_close(found.after, torch.cat([one.after for one in alone], dim=1))
     assert_close(found.identity, torch.cat([one.identity for one in alone], dim=1))
 
 
 def test_identity_is_the_distance_to_the_unedited_face():
-    found = measure(3 * smile + 4 * pose, (1, -2), identity=who)
+    found = measure(3 * smile + 4 * pose, (1, -2), identity=person)
     assert_close(found.identity, torch.tensor([[0.5], [1.0]]).expand(2, 40), atol=1e-5, rtol=0)
     assert measure(age).identity is None
 
 
 def test_several_edits_on_the_same_faces_are_each_as_if_alone():
-    both = effects_of(toy, {"age": age, "smile": 2 * smile}, (1, 2), SEEDS, judge, who, render=show_ws)
+    both = effects_of(toy, {"age": age, "smile": 2 * smile}, (1, 2), SEEDS, truth, person, render=show_ws)
     for name, edit in (("age", age), ("smile", 2 * smile)):
-        alone = measure(edit, (1, 2), identity=who)
+        alone = measure(edit, (1, 2), identity=person)
         assert_close(both[name].after, alone.after)
         assert_close(both[name].identity, alone.identity)
 
@@ -129,20 +129,20 @@ def test_strength_is_the_most_effective_that_keeps_the_person():
 
 
 def test_taking_faces_takes_all_of_theirs():
-    found = measure(age + pose, (1, 2), identity=who)
+    found = measure(age + pose, (1, 2), identity=person)
     grown = found.before[:, found.at("age")] > 0
-    some = found.take(grown)
-    assert 0 < len(some.seeds) < 40 and (some.before[:, 0] > 0).all()
-    again = effects(toy, age + pose, (1, 2), some.seeds, judge, who, render=show_ws)
-    assert_close(again.after, some.after)
-    assert_close(again.identity, some.identity)
+    part = found.take(grown)
+    assert 0 < len(part.seeds) < 40 and (part.before[:, 0] > 0).all()
+    again = effects(toy, age + pose, (1, 2), part.seeds, truth, person, render=show_ws)
+    assert_close(again.after, part.after)
+    assert_close(again.identity, part.identity)
 
 
 # ---- leakage
 
 
 def test_leakage_of_true_directions_is_the_identity():
-    found = leakage(effects_of(toy, {"age": age, "smile": smile}, (-1, 1, 2), SEEDS, judge, render=show_ws), ONE)
+    found = leakage(effects_of(toy, {"age": age, "smile": smile}, (-1, 1, 2), SEEDS, truth, render=show_ws), ONE)
     assert (found.edited, found.names, found.faces) == (("age", "smile"), tuple(ONE), 40)
     expected = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0]])
     for table in (found.value, found.low, found.high, found.raw):
@@ -157,7 +157,7 @@ def test_a_direction_halfway_to_another_leaks_one_to_one():
     np.testing.assert_allclose(found.raw, [[1, 1, -0.5, 0]], atol=1e-5)
 
 
-def test_spread_is_that_of_the_faces_unless_told():
+def test_by_default_the_standard_deviation_is_that_of_the_faces():
     found = measure(age + glasses)
     std = found.before.std(dim=0)
     by_hand = (1 / std[1]) / (1 / std[0])
@@ -176,7 +176,7 @@ def test_intervals_widen_with_the_differences_between_faces():
 
 def test_a_cure_is_the_leak_that_it_removes():
     edits = {str(leak): age + leak * glasses for leak in (1.0, 0.25, 0.0, 2.0, -0.25)}
-    leaky = effects_of(toy, edits, (1, 2), SEEDS, judge, render=show_ws)
+    leaky = effects_of(toy, edits, (1, 2), SEEDS, truth, render=show_ws)
     for leak, cut in ((0.25, 0.75), (0.0, 1.0), (2.0, -1.0), (1.0, 0.0), (-0.25, 0.75)):
         found = leak_cut(leaky["1.0"], leaky[str(leak)], "age", "glasses")
         assert_close([found.value, found.low, found.high], [cut] * 3, atol=1e-4, rtol=0)
@@ -186,7 +186,7 @@ def test_a_cure_is_the_leak_that_it_removes():
 
 def test_projection_cures_the_leak_of_a_mixed_direction():
     mixed = Direction("age", torch.nn.functional.normalize(age.vector + glasses.vector, dim=0), step=2.0)
-    found = effects_of(toy, {"raw": mixed, "cure": mixed.without(glasses)}, (1,), range(12), judge, render=show_ws)
+    found = effects_of(toy, {"raw": mixed, "cure": mixed.without(glasses)}, (1,), range(12), truth, render=show_ws)
     assert leak_cut(found["raw"], found["cure"], "age", "glasses").value == pytest.approx(1, abs=1e-4)
 
 
@@ -194,12 +194,12 @@ def test_projection_cures_the_leak_of_a_mixed_direction():
 
 
 def test_each_factor_is_carried_by_its_own_layers():
-    sweep = layer_sweep(toy, replace(age, layers=None), (1, 2), SEEDS, judge, render=show_ws)
+    sweep = layer_sweep(toy, replace(age, layers=None), (1, 2), SEEDS, truth, render=show_ws)
     assert list(sweep) == ["coarse", "middle", "fine", "all"]
-    shares = {group: carried(part, sweep["all"], "age").value for group, part in sweep.items()}
-    assert shares == pytest.approx({"coarse": 0, "middle": 1, "fine": 0, "all": 1}, abs=1e-5)
+    fractions = {group: carried(part, sweep["all"], "age").value for group, part in sweep.items()}
+    assert fractions == pytest.approx({"coarse": 0, "middle": 1, "fine": 0, "all": 1}, abs=1e-5)
     both = replace(age, vector=torch.nn.functional.normalize(age.vector + pose.vector, dim=0), layers=None)
-    sweep = layer_sweep(toy, both, (1,), SEEDS, judge, groups={"first": 0, "rest": [1, 2]}, render=show_ws)
+    sweep = layer_sweep(toy, both, (1,), SEEDS, truth, groups={"first": 0, "rest": [1, 2]}, render=show_ws)
     assert carried(sweep["first"], sweep["all"], "pose").value == pytest.approx(1, abs=1e-5)
     assert carried(sweep["first"], sweep["all"], "age").value == pytest.approx(0, abs=1e-5)
 
@@ -209,11 +209,11 @@ def test_each_factor_is_carried_by_its_own_layers():
 
 def test_refuses_what_cannot_be_measured():
     with pytest.raises(ShapeError, match="0 faces, 1 edits and 1 amounts"):
-        effects(toy, age, (1,), [], judge)
+        effects(toy, age, (1,), [], truth)
     with pytest.raises(ShapeError, match="1 edits and 0 amounts"):
-        effects(toy, age, (), SEEDS, judge)
+        effects(toy, age, (), SEEDS, truth)
     with pytest.raises(DirectionMismatch, match="Find the direction again"):
-        effects(ToyFaces(resolution=16), 1 * smile + 2 * age, (1,), SEEDS, judge)
+        effects(ToyFaces(resolution=16), 1 * smile + 2 * age, (1,), SEEDS, truth)
 
 
 def test_refuses_questions_without_an_answer():
@@ -221,7 +221,7 @@ def test_refuses_questions_without_an_answer():
     for target in ({}, {"by": 0}, {"by": 1, "past": 0.5}):
         with pytest.raises(ShapeError, match="say one target"):
             success(found, "age", **target)
-    with pytest.raises(ShapeError, match="did not score 'beard', only age, glasses"):
+    with pytest.raises(ShapeError, match="not scored for 'beard', only for age, glasses"):
         success(found, "beard", by=1)
     with pytest.raises(ShapeError, match="0 faces begin"):
         success(found, "age", past=-99)
@@ -231,7 +231,7 @@ def test_refuses_questions_without_an_answer():
         leakage({"age": measure(age, (0,))})
     with pytest.raises(ShapeError, match="one edit at least"):
         leakage({})
-    other = effects(toy, age, (1,), range(40, 80), judge, render=show_ws)
+    other = effects(toy, age, (1,), range(40, 80), truth, render=show_ws)
     with pytest.raises(ShapeError, match="same seeds"):
         leak_cut(found, other, "age", "smile")
     with pytest.raises(ShapeError, match="same seeds"):

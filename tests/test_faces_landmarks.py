@@ -1,76 +1,59 @@
-"""Landmarks: the mirror law, the same points at every size, a pose that is found again, and smiles that eyes agree with."""
-
-import io
-from pathlib import Path
+"""Landmarks: the mirror law, the same points at every size, a known pose is found, and smiles agree with the eye."""
 
 import numpy as np
 import pytest
 import torch
-from dvlatent.faces.combine import CombinedPredictor
-from PIL import Image
 from torch.testing import assert_close
 
-from dvlatent import images, load
+from dvlatent import images
 from dvlatent.assets import asset_path
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.faces import landmarks as module
 from dvlatent.faces.landmarks import Landmarks, aspect, geometry, pose
 from dvlatent.types import Predictor
 
-RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
 SIGNS = torch.tensor([1.0, 1, 1, -1, 1, -1])  # what a mirror does to each score
 
 
-@pytest.fixture(scope="module")
-def landmarks():
-    return load("landmarks")
-
-
-@pytest.fixture(scope="module")
-def kept():
-    """Twelve generated faces, 256 px."""
-    files = np.split(RECORDED["jpegs"], np.cumsum(RECORDED["jpeg_sizes"])[:-1])
-    return images.from_uint8(np.stack([np.asarray(Image.open(io.BytesIO(file.tobytes()))) for file in files]))
-
-
-def test_is_a_predictor(landmarks, kept):
+def test_is_a_predictor(landmarks, recorded_faces):
     assert isinstance(landmarks, Predictor) and landmarks.names == ("smile", "mouth_open", "eyes_open", "yaw", "pitch", "roll")
-    assert landmarks(kept[:2]).shape == (2, 6) and landmarks(kept[:0]).shape == (0, 6) and landmarks.points(kept[:0]).shape == (0, 68, 2)
+    assert landmarks(recorded_faces[:2]).shape == (2, 6) and landmarks(recorded_faces[:0]).shape == (0, 6)
+    assert landmarks.points(recorded_faces[:0]).shape == (0, 68, 2)
 
 
-def test_the_mirror_turns_yaw_and_roll_and_nothing_else(landmarks, kept):
-    assert_close(landmarks(kept[:4].flip(-1)), landmarks(kept[:4]) * SIGNS, atol=2e-4, rtol=0.0)
+def test_the_mirror_turns_yaw_and_roll_and_nothing_else(landmarks, recorded_faces):
+    assert_close(landmarks(recorded_faces[:4].flip(-1)), landmarks(recorded_faces[:4]) * SIGNS, atol=2e-4, rtol=0.0)
 
 
-def test_the_mirror_moves_every_point_to_its_partner(landmarks, kept):
-    points = landmarks.points(kept[:2])[:, module.MIRRORED]
+def test_the_mirror_moves_every_point_to_its_partner(landmarks, recorded_faces):
+    points = landmarks.points(recorded_faces[:2])[:, module.MIRRORED]
     points[..., 0] = 255 - points[..., 0]
-    assert_close(landmarks.points(kept[:2].flip(-1)), points, atol=1e-4, rtol=0.0)
+    assert_close(landmarks.points(recorded_faces[:2].flip(-1)), points, atol=1e-4, rtol=0.0)
     assert (module.MIRRORED[module.MIRRORED] == np.arange(68)).all()
 
 
 @pytest.mark.parametrize("times", [2, 4])
-def test_points_stay_where_they_are_at_every_size(landmarks, kept, times):
+def test_points_stay_where_they_are_at_every_size(landmarks, recorded_faces, times):
     """Every pixel repeated: shrinking by area gives the same picture back, so the points only scale."""
-    larger = kept[:3].repeat_interleave(times, 2).repeat_interleave(times, 3)
-    assert_close((landmarks.points(larger) + 0.5) / times - 0.5, landmarks.points(kept[:3]), atol=1e-3, rtol=0.0)
+    larger = recorded_faces[:3].repeat_interleave(times, 2).repeat_interleave(times, 3)
+    assert_close((landmarks.points(larger) + 0.5) / times - 0.5, landmarks.points(recorded_faces[:3]), atol=1e-3, rtol=0.0)
 
 
-def test_small_pictures_score_as_large_ones(landmarks, kept):
-    apart = (landmarks(images.resize(kept, 128)) - landmarks(kept)).abs().median(dim=0).values
-    assert (apart < torch.tensor([0.1, 0.03, 0.03, 2.0, 2.0, 1.0])).all(), apart
+def test_small_pictures_score_as_large_ones(landmarks, recorded_faces):
+    difference = (landmarks(images.resize(recorded_faces, 128)) - landmarks(recorded_faces)).abs().median(dim=0).values
+    assert (difference < torch.tensor([0.1, 0.03, 0.03, 2.0, 2.0, 1.0])).all(), difference
 
 
-def test_agrees_with_dlibs_own_detector_and_landmarks(landmarks, kept):
+def test_agrees_with_dlibs_own_detector_and_landmarks(landmarks, recorded_faces):
     """The second source: the detector's rectangle in each picture, where it finds one."""
     import dlib
 
-    detector, apart = dlib.get_frontal_face_detector(), []
-    for pixels, ours in zip(images.to_uint8(kept), landmarks.points(kept).numpy(), strict=True):
+    detector, distances = dlib.get_frontal_face_detector(), []
+    for pixels, ours in zip(images.to_uint8(recorded_faces), landmarks.points(recorded_faces).numpy(), strict=True):
         for box in detector(pixels, 0)[:1]:
             theirs = np.array([(point.x, point.y) for point in landmarks._predictor(pixels, box).parts()])
-            apart.append(np.linalg.norm(ours - theirs, axis=1).mean())
-    assert len(apart) >= 10 and np.median(apart) < 1.5
+            distances.append(np.linalg.norm(ours - theirs, axis=1).mean())
+    assert len(distances) >= 10 and np.median(distances) < 1.5
 
 
 def rotation(yaw, pitch, roll):
@@ -96,8 +79,8 @@ def test_the_nose_of_a_face_with_positive_yaw_lies_to_the_right():
     assert (rotation(0, 20, 0) @ (nose - eyes))[1] < (nose - eyes)[1]
 
 
-def test_scores_do_not_depend_on_the_scale_or_place_of_the_points(landmarks, kept):
-    points = landmarks.points(kept[:3])
+def test_scores_do_not_depend_on_the_scale_or_place_of_the_points(landmarks, recorded_faces):
+    points = landmarks.points(recorded_faces[:3])
     assert_close(geometry(4 * points + 17), geometry(points), atol=1e-3, rtol=1e-4)
 
 
@@ -106,13 +89,13 @@ def test_an_eye_twice_as_wide_as_high_has_aspect_one_half():
     assert_close(aspect(eye, tuple(range(6))), torch.tensor([0.5]))
 
 
-def test_smiles_rank_as_seen(landmarks, kept):
-    """Of the kept faces, looked at: these smile with their teeth shown, and those keep their mouths still."""
-    smile = landmarks(kept)[:, 0]
-    assert smile[BROAD].min() > 0.7 and smile[STILL].max() < 0.5
-
-
 BROAD, STILL = [3, 7], [1, 5, 8]
+
+
+def test_smiles_rank_as_seen(landmarks, recorded_faces):
+    """By eye: these of the recorded faces smile with their teeth shown, and those keep their mouths still."""
+    smile = landmarks(recorded_faces)[:, 0]
+    assert smile[BROAD].min() > 0.7 and smile[STILL].max() < 0.5
 
 
 def test_wrong_pictures_are_refused(landmarks):
@@ -133,24 +116,3 @@ def test_files_that_are_no_predictor_are_refused(tmp_path):
         Landmarks(tmp_path / "text.dat")
     with pytest.raises(AssetBroken, match="68 are needed"):
         Landmarks(asset_path("face_recognition_models/models/shape_predictor_5_face_landmarks.dat"))
-
-
-class Constant:
-    def __init__(self, **scores):
-        self.names, self.scores = tuple(scores), list(scores.values())
-
-    def __call__(self, image):
-        return torch.tensor([self.scores]).expand(len(image), -1)
-
-
-def test_together_reads_all():
-    both = CombinedPredictor(Constant(age=30.0, male=0.1), Constant(smile=0.5))
-    assert isinstance(both, Predictor) and both.names == ("age", "male", "smile")
-    assert_close(both(torch.zeros(2, 3, 8, 8)), torch.tensor([[30.0, 0.1, 0.5]] * 2))
-
-
-def test_together_refuses_two_columns_of_one_name():
-    with pytest.raises(ShapeError, match="age"):
-        CombinedPredictor(Constant(age=1.0), Constant(smile=0.0, age=2.0))
-    with pytest.raises(ShapeError, match="none"):
-        CombinedPredictor()
