@@ -111,14 +111,14 @@ class ToyFaces(nn.Module):
 
     def read(self, ws: Ws) -> dict[str, Float[Tensor, " batch"]]:
         """What is drawn: "age" in years (5 to 85), "pose" and "tilt" in degrees, everything else as a fraction from 0 to 1."""
-        drawn = {}
+        traits = {}
         for name, steps in zip(self.factor_names, self.factors(ws).unbind(1), strict=True):
             if name in ("age", "pose", "tilt"):
                 center, reach = {"age": (45, 40), "pose": (0, 34), "tilt": (0, 9)}[name]
-                drawn[name] = center + reach * torch.tanh(steps / 2)
+                traits[name] = center + reach * torch.tanh(steps / 2)
             else:
-                drawn[name] = torch.sigmoid((4 if name == "glasses" else 1.3) * steps)  # glasses are mostly on or off
-        return drawn
+                traits[name] = torch.sigmoid((4 if name == "glasses" else 1.3) * steps)  # glasses are mostly on or off
+        return traits
 
     @property
     def truth(self) -> dict[str, Direction]:
