@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from dvlatent.directions import Direction, Edit
     from dvlatent.latents import broadcast, layer_range, lerp, mean, mix, normal, slerp, truncate, walk
     from dvlatent.zoo import available, load
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before onnxruntime is imported, which reports to its maker otherwise
 
 __version__ = "0.1.0"
 _FROM = {  # each name is imported at its first use: `import dvlatent` and `dvlatent --help` do not wait for torch
