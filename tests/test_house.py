@@ -123,7 +123,7 @@ def test_imports_go_down_only_and_a_wrong_one_is_caught(tmp_path):
 
 def test_no_module_imports_the_front_door():
     """`import dvlatent` inside the package would reach every floor at once, unseen by the linter."""
-    names = {p.stem for p in (ROOT / "dvlatent").iterdir() if p.suffix == ".py" or p.is_dir()}
+    names = {p.stem for p in (ROOT / "dvlatent").iterdir() if p.suffix == ".py" or p.is_dir()} | {"__version__"}
     wrong = []
     for name in FILES:
         if not name.startswith("dvlatent/") or not name.endswith(".py"):

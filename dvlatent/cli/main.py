@@ -7,9 +7,9 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from dvlatent import __version__
 from dvlatent.cli import editing, filters, inversion
 from dvlatent.cli.arguments import numbers
 from dvlatent.errors import DvlatentError
@@ -45,7 +45,7 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser of every command; `argv` says which one is called, for options that depend on the weights that we ship."""
     layout = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser(prog="dvlatent", description=WELCOME, formatter_class=layout)
-    made.add_argument("--version", action="version", version=f"dvlatent {_version()}")
+    made.add_argument("--version", action="version", version=f"dvlatent {__version__}")
     commands = made.add_subparsers(title="commands", metavar="COMMAND")
 
     assets = commands.add_parser("assets", help="fetch, check or repair the pretrained networks and data")
@@ -121,17 +121,6 @@ def _terminate_like_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _version() -> str:
-    try:
-        return version("dvlatent")
-    except PackageNotFoundError:
-        return "(a checkout that is not installed)"
-
-
 def _say(sentence: str) -> None:
     """One line on stderr, below a progress line that may still stand there."""
     print(("\n" if sys.stderr.isatty() else "") + sentence, file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
