@@ -38,7 +38,8 @@ class TrainingState:
     """Everything that a training changes: networks, optimizers, more tensors, the random number generators and the number of the step.
 
     `config` is a frozen dataclass with `steps` and `seed`, and `cooldown` where the learning rates fall. `networks` are modules, or
-    anything with `state_dict` and `load_state_dict`. A run that goes on from `save` and `load` equals one that was never stopped, bit for bit.
+    anything with `state_dict` and `load_state_dict`. A run that continues after `save` and `load` equals one that never stopped, bit for
+    bit.
     """
 
     def __init__(self, config: Any, networks: Mapping[str, Any], optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
