@@ -133,7 +133,7 @@ def table(house: House, arguments: argparse.Namespace) -> None:
     print(f"  edit, invert again, undo: perceptual distance {float(change):.3f}")
 
 
-def drawn(house: House, faces: int) -> Iterator[tuple[Tensor, Tensor]]:
+def unseen(house: House, faces: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Unseen faces: ws and preview of each."""
     for seed in tqdm(range(FIRST_SEED, FIRST_SEED + faces), unit="face"):
         w = house.faces.mapping(dvlatent.normal(seed, house.faces.z_dim))
@@ -146,7 +146,7 @@ def own(house: House, arguments: argparse.Namespace) -> None:
     steps = arguments.steps or InvertConfig().steps
     print(f"{arguments.faces} of the generator's own faces, W, {steps} steps (bar: relative distance to the true w at most 0.3)")
     away, like = [], []
-    for ws, photo in drawn(house, arguments.faces):
+    for ws, photo in unseen(house, arguments.faces):
         start = house.encoder(photo) if house.encoder else None
         found, _ = house.find(photo, InvertConfig(steps=steps, space="w", mean_weight=0.0025), start)
         away.append(float(away_from_truth(found, ws, house.faces.w_mean)))
@@ -163,7 +163,7 @@ def encoded(house: House, arguments: argparse.Namespace) -> None:
         return
     print(f"{arguments.faces} faces: 60 steps from the encoder against 300 from the mean (bar: as good in a quarter of the time)")
     rows: dict[str, list[list[float]]] = {"encoder alone": [], "encoder + 60": [], "mean + 300": []}
-    for _, photo in drawn(house, arguments.faces):
+    for _, photo in unseen(house, arguments.faces):
         first = dvlatent.broadcast(house.encoder(photo), house.faces.num_layers)
         found = {"encoder alone": first, "encoder + 60": house.find(photo, InvertConfig(steps=60), first)[0]}
         found["mean + 300"] = house.find(photo, InvertConfig(steps=300))[0]

@@ -151,9 +151,9 @@ print(f"{gain:,.0f} times smaller")
 # %%
 strangers = faces.mapping(dvlatent.normal([4, 18], faces.z_dim))
 with torch.no_grad():
-    drawn = faces.preview(dvlatent.broadcast(dvlatent.truncate(strangers, toward=faces.w_mean, psi=0.7), faces.num_layers)).clamp(-1, 1)
+    people = faces.preview(dvlatent.broadcast(dvlatent.truncate(strangers, toward=faces.w_mean, psi=0.7), faces.num_layers)).clamp(-1, 1)
 views = {"shifted": face.roll((8, 8), (2, 3)), "darker": 0.6 * face - 0.4, "blurred": images.resize(images.resize(face, 32), 256)}
-views |= {"mirrored": face.flip(3), "a stranger": drawn[:1], "another": drawn[1:]}
+views |= {"mirrored": face.flip(3), "a stranger": people[:1], "another": people[1:]}
 print(f"{'':12}{'pixels':>8}{'perceptual':>12}{'identity':>10}")
 with torch.no_grad():
     for name, other in views.items():
@@ -373,7 +373,7 @@ print(f"A minute of video has 1,800 frames: {1800 * seconds / 3600:.1f} hours.")
 # %%
 ground = torch.stack(torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij"))  # rows and columns
 y, x = ground
-person = drawn[1:]
+person = views["another"]
 hat = ((y < 78) & ((x - 128).abs() < 78)) | (((y - 80).abs() < 9) & ((x - 128).abs() < 112))
 fingers = [((x - 60 - 22 * n).abs() < 9) & (y > 172 - 6 * (n % 3)) for n in range(5)]
 hand = torch.stack([*fingers, (y > 215) & (x > 45) & (x < 165)]).any(dim=0)
