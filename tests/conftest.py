@@ -39,11 +39,6 @@ def pytest_runtest_setup(item):
     shapes.update("jaxtyping_disable", refusal or item.get_closest_marker("shapes") is None)
 
 
-@pytest.fixture(scope="session")
-def one_thread():
-    """Nothing any more: every test has one thread."""
-
-
 def pytest_xdist_auto_num_workers(config):
     """For `-n auto`: one process a core, as long as each has two gigabytes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
