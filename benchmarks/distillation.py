@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from skimage.data import astronaut
 from tqdm import tqdm
@@ -26,7 +27,7 @@ from dvlatent.errors import NoFace
 from dvlatent.latents import w_of
 from dvlatent.metrics.blobs import blobs
 from dvlatent.metrics.features import kid
-from dvlatent.metrics.filters import TEACHER, Count, Features, onnx_runner, rises, seconds_a_photo, side_by_side
+from dvlatent.metrics.filters import TEACHER, kid_features, onnx_runner, rises, seconds_a_photo, side_by_side
 from dvlatent.metrics.inversion import seconds_of_a_search
 from dvlatent.zoo import read_cyclegan
 
@@ -39,9 +40,9 @@ def main() -> None:
     parser.add_argument("--filter", default="age-filter", help="a filter by name or file (default age-filter)")
     parser.add_argument("--faces", type=int, default=500, help="unseen faces for success, identity, KID and the dial (default 500)")
     parser.add_argument("--blobs", type=int, default=1000, help="outputs that are searched for blobs (default 1000)")
-    parser.add_argument("--cyclegan", type=Path, help="a file of `dvlatent train cyclegan`, to compare with")
+    parser.add_argument("--cyclegan", type=Path, help="a file of recipes/cyclegan.py, to compare with")
     parser.add_argument("--threads", type=int, default=2, help="for the times (default 2)")
-    parser.add_argument("--spotted", type=Path, help="write them to this picture: before, the filter's, the teacher's")
+    parser.add_argument("--spotted", type=Path, help="write pictures with blobs to this file: before, the filter's, the teacher's")
     chosen = parser.parse_args()
     one: Filter = dvlatent.load(chosen.filter)
     faces, judge, identity = dvlatent.load("faces"), dvlatent.load("judge"), dvlatent.load("identity")
@@ -52,17 +53,23 @@ def main() -> None:
     if chosen.cyclegan is not None:
         filters["cyclegan"] = read_cyclegan(chosen.cyclegan)
     if chosen.faces:
-        count = Count(Features(dvlatent.load("perceptual")), [amount])
+        features: dict[str, list[np.ndarray]] = {name: [] for name in (TEACHER, *filters)}
+        perceptual = dvlatent.load("perceptual")
+
+        def measure(name: str, at: float, before: torch.Tensor, after: torch.Tensor) -> None:
+            if at == amount:
+                features[name].append(kid_features(perceptual, after))
+
         seeds = tqdm(range(FIRST_SEED, FIRST_SEED + chosen.faces), unit="face")
-        found = side_by_side(faces, direction, filters, amounts, seeds, judge, identity, look=count)
-        report(found, count, score, target, amount)
+        found = side_by_side(faces, direction, filters, amounts, seeds, judge, identity, also=measure)
+        report(found, {name: np.concatenate(parts) for name, parts in features.items()}, score, target, amount)
     if chosen.blobs:
         search(faces, one, direction, chosen.blobs, chosen.spotted)
-    her(one, identity, amount)
+    edit_the_astronaut(one, identity, amount)
     times(one, faces, chosen.threads)
 
 
-def report(found: dict[str, Effects], count: Count, score: str, target: dict[str, float], amount: float) -> None:
+def report(found: dict[str, Effects], clouds: dict[str, np.ndarray], score: str, target: dict[str, float], amount: float) -> None:
     """Success, identity, the dial and KID, a line for each maker."""
     age = found[TEACHER].before[:, found[TEACHER].at("age")]
     asked = (age >= 18) & (age <= 55) if score == "age" else torch.ones(len(age), dtype=torch.bool)
@@ -70,18 +77,19 @@ def report(found: dict[str, Effects], count: Count, score: str, target: dict[str
     print(f"{score} at {amount:+g} steps, {int(asked.sum())} faces: {target}; identity and dial on all {len(age)}")
     moved: dict[str, float] = {}
     for name, one in found.items():
-        told = success(one.take(asked), score, **target)[row]
-        moved[name] = told.moved.value
+        reached = success(one.take(asked), score, **target)[row]
+        moved[name] = reached.moved.value
         kept = (one.identity < 0.6).float().mean(dim=1)
-        print(f"  {name:9} moved {told.moved}  kept {told.kept}  both {told.both}  ratio to teacher {moved[name] / moved[TEACHER]:.2f}")
-        shares = (f"{at:+g}: {share:.2f}" for at, share in zip(one.amounts, kept.tolist(), strict=True))
-        print(f"            same person at {', '.join(shares)}")
+        ratio = moved[name] / moved[TEACHER]
+        print(f"  {name:9} moved {reached.moved}  kept {reached.kept}  both {reached.both}  ratio to teacher {ratio:.2f}")
+        fractions = (f"{at:+g}: {fraction:.2f}" for at, fraction in zip(one.amounts, kept.tolist(), strict=True))
+        print(f"            same person at {', '.join(fractions)}")
         print(f"            dial rises for {rises(one, score)} of the faces")
         if "past" in target:
             gone = success(one, score, **target, falling=True)[0]
             print(f"            back below {target['past']:g} at {gone.amount:+g} steps: {gone.moved}")
     blocks = max(2, min(20, len(age) // 20))
-    distance = {name: kid(count.cloud(TEACHER), count.cloud(name), blocks) for name in found if name != TEACHER}
+    distance = {name: kid(clouds[TEACHER], clouds[name], blocks) for name in found if name != TEACHER}
     print("  KID to the teacher's pictures:", "  ".join(f"{name} {value}" for name, value in distance.items()), f"({len(age)} each)")
 
 
@@ -89,7 +97,7 @@ def search(faces: torch.nn.Module, one: Filter, direction: dvlatent.Direction, w
     """Blobs in so many outputs: five strengths of each face."""
     left = iter(range(FIRST_SEED + 10_000, FIRST_SEED + 10_000 + wanted))
     strengths = [one.low, one.low / 2, one.high / 4, one.high / 2, one.high]
-    spotted: list[torch.Tensor] = []
+    found: list[torch.Tensor] = []
     with tqdm(total=wanted, unit="picture") as bar, torch.no_grad():
         while bar.n < wanted and (seeds := list(islice(left, 8))):
             ws = dvlatent.broadcast(w_of(faces, seeds, 0.7), faces.num_layers)
@@ -98,16 +106,16 @@ def search(faces: torch.nn.Module, one: Filter, direction: dvlatent.Direction, w
                 after = one(before, strength)
                 for row, spots in enumerate(blobs(before, after)):
                     if spots:
-                        taught = faces.preview(direction.move(ws[row : row + 1], strength)).clamp(-1, 1)
-                        spotted.append(torch.cat([before[row : row + 1], after[row : row + 1], taught]))
+                        target = faces.preview(direction.move(ws[row : row + 1], strength)).clamp(-1, 1)
+                        found.append(torch.cat([before[row : row + 1], after[row : row + 1], target]))
             bar.update(len(seeds) * len(strengths))
-    print(f"blobs: in {len(spotted)} of {wanted} outputs")
-    if out is not None and spotted:
-        images.write(images.grid(torch.cat(spotted[:8]), columns=3), out)
+    print(f"blobs: in {len(found)} of {wanted} outputs")
+    if out is not None and found:
+        images.write(images.grid(torch.cat(found[:8]), columns=3), out)
 
 
-def her(one: Filter, identity: torch.nn.Module, amount: float) -> None:
-    """The astronaut, whom no generator made: is she still herself, in the photo that comes out?"""
+def edit_the_astronaut(one: Filter, identity: torch.nn.Module, amount: float) -> None:
+    """A photo of a real person: is the astronaut still herself after the edit?"""
     photo, aligner = images.from_uint8(astronaut()), dvlatent.load("aligner")
     before = identity(aligner(photo, size_px=256)[1])
     for strength in (-amount, amount):

@@ -1,12 +1,13 @@
 """Filters: one edit bottled into a feed-forward network, photo in, edited photo out. Taught in notebook 07.
 
-A filter looks at a small picture, and what it adds or takes away is brought to the size of the photo. So the photo itself is never
-redrawn: skin and hair stay as sharp as they were, and strength 0 gives back every bit.
+A filter sees a small picture, and what it adds is enlarged to the size of the photo. So the photo itself is never redrawn: skin and hair
+stay as sharp as they were, and strength 0 gives the photo back, bit for bit.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from torch import Tensor
 from dvlatent import images
 from dvlatent.errors import NoFace, ShapeError
 from dvlatent.faces.align import Aligner, Alignment, crop, paste_back
-from dvlatent.faces.detector import SIZE_PX, Clean
+from dvlatent.faces.detector import SIZE_PX, FaceCheck
 from dvlatent.types import Image
 
 Photo = Float[Tensor, "1 3 height width"]
@@ -28,7 +29,7 @@ SURE = 0.0  # the detector's confidence from which a second face of a photo coun
 
 
 class Network(Protocol):
-    """What a filter is made of: `nets.pix2pixhd.Student`, or anything that is called in the same way."""
+    """What a filter is made of: `pix2pixhd.Student`, or anything that is called in the same way."""
 
     def __call__(self, image: Image, strength: Float[Tensor, " batch"]) -> Image:
         """Pictures and one strength for each -> the edited pictures, of the same size."""
@@ -52,7 +53,7 @@ class Filter:
         aligner: Aligner | Callable[[], Aligner] | None = None,
         about: dict[str, Any] | None = None,
     ) -> None:
-        self.network = network.folded() if hasattr(network, "folded") else network  # the same answers, sooner
+        self.network = network.folded() if hasattr(network, "folded") else network  # the same outputs, faster
         self.name, self.low, self.high, self.size_px, self.about = name, float(low), float(high), size_px, about or {}
         self._aligner = aligner
 
@@ -76,15 +77,15 @@ class Filter:
         return self.network(small, amount) - small
 
     def apply_to_photo(self, photo: Photo, strength: float, face: int | None = None) -> Photo:
-        """Every face of a photo edited where it is, or only one (0 is the largest). Raises NoFace if there is none."""
+        """Edit every face of a photo in its place, or only one (0 is the largest). Raises NoFace if there is none."""
         return apply_to_photo(photo, [(self, strength)], face)
 
     @property
     def aligner(self) -> Aligner:
-        """What finds faces in photos; made when first needed."""
+        """What finds faces in photos. Raises NoFace if the filter was made without one."""
         if self._aligner is None:
             raise NoFace(f"the filter '{self.name}' has no aligner, so it finds no faces. Make it as Filter(..., aligner=load('aligner')).")
-        if not isinstance(self._aligner, Aligner) and not hasattr(self._aligner, "find"):
+        if not hasattr(self._aligner, "find"):
             self._aligner = self._aligner()
         return self._aligner
 
@@ -93,9 +94,9 @@ class Filter:
         amount = torch.as_tensor(strength, dtype=torch.float32).detach().reshape(-1)
         if len(amount) not in (1, batch):
             raise ShapeError(f"one strength, or one for each of {batch} faces, was needed; these are {len(amount)}.")
-        minus, plus = WORDS.get(self.name, ("minus", "plus"))
         outside = amount[~((amount >= self.low) & (amount <= self.high))]
         if len(outside):
+            minus, plus = WORDS.get(self.name, ("minus", "plus"))
             raise ShapeError(
                 f"strength {float(outside[0]):+g} is beyond what the filter '{self.name}' learned: {self.low:+g} ({minus}) to "
                 f"{self.high:+g} ({plus}). Stay within, or apply it twice."
@@ -112,52 +113,49 @@ def add(face: Image, change: Image) -> Image:
 def apply_to_photo(photo: Photo, steps: Sequence[tuple[Filter, float]], face: int | None = None) -> Photo:
     """Several filters, one after the other, on the faces of a photo: `apply_to_photo(photo, [(older, 2), (smile, 1)])`.
 
-    Faces are found once, and cut out small. The change is laid over the photo and fades at the edges of the face's square, so
-    nothing but the change is resampled, and outside every bit stays. `face` takes only one (0 is the largest), None all clear ones.
-    Raises NoFace if there is none.
+    Faces are found once, and cut out small. The change is laid over the photo and fades at the edges of the face's square. So only the
+    change is resampled, and outside the square every bit stays. `face` chooses one face (0 is the largest), None all clear ones. Raises
+    NoFace if there is none.
     """
     if not steps:
         return photo.clone()
     aligner = steps[0][0].aligner
-    found = (_faces(photo, aligner) if face is None else []) or [aligner(photo, face or 0, size_px=64)[0]]  # which refuses if there is none
-    for alignment in found:
+    found = _faces(photo, aligner) if face is None else []
+    for alignment in found or [aligner(photo, face or 0, size_px=64)[0]]:  # the aligner raises NoFace
         photo = _edited(photo, alignment, steps)
     return photo
 
 
 def _faces(photo: Photo, aligner: Aligner) -> list[Alignment]:
-    """The largest face, and the others that still look like one once they are cut out: an edited elbow would be noticed."""
-    clean = Clean()
-    found = aligner.find(photo)
-    return found[:1] + [one for one in found[1:] if float(clean(crop(photo, one, SIZE_PX))[0, 0]) > SURE]
+    """The largest face, and those others that still look like a face after they are cut out: an edited elbow would be noticed."""
+    face_check, found = FaceCheck(), aligner.find(photo)
+    return found[:1] + [one for one in found[1:] if float(face_check(crop(photo, one, SIZE_PX))[0, 0]) > SURE]
 
 
 def _edited(photo: Photo, alignment: Alignment, steps: Sequence[tuple[Filter, float]]) -> Photo:
-    size = steps[0][0].size_px
-    before = now = crop(photo, alignment, size)
+    before = after = crop(photo, alignment, steps[0][0].size_px)
     for one, strength in steps:
-        now = one(now, strength)
-    half = (now - before) / 2  # from -1 to 1, as a picture is
-    laid = paste_back(torch.zeros_like(photo), half, alignment)
-    return torch.where(laid == 0, photo, (photo + 2 * laid).clamp(-1, 1))
+        after = one(after, strength)
+    half = (after - before) / 2  # from -1 to 1, as a picture
+    pasted = paste_back(torch.zeros_like(photo), half, alignment)
+    return torch.where(pasted == 0, photo, (photo + 2 * pasted).clamp(-1, 1))
 
 
 def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None) -> Path:
     """Write the network of a filter as ONNX: `image` [batch, 3, height, width] in [-1, 1] and `strength` [batch] -> `edited`.
 
-    Sides may be any multiple of 16. Run it with ONNX Runtime, in a browser or on a phone. The file appears whole or not at all.
+    Sides may be any multiple of 16. ONNX Runtime, a browser or a phone can run it. The file appears whole or not at all. Raises ShapeError
+    for a file that does not end in .onnx, or without its folder.
     """
-    import warnings
-
     out, size = Path(out), size_px or one.size_px
     if out.suffix != ".onnx" or not out.parent.is_dir():
-        raise ShapeError(f"--out {out} should be a file that ends in .onnx, in a folder that is there.")
+        raise ShapeError(f"--out {out} should be a file that ends in .onnx, in a folder that exists.")
     part = out.with_name(out.name + ".part")
     names = {"input_names": ["image", "strength"], "output_names": ["edited"]}
     free = {0: "batch", 2: "height", 3: "width"}
     axes = {"image": free, "strength": {0: "batch"}, "edited": free}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sizes that become constants: those are the ones that multiples of 16 do not need
+        warnings.simplefilter("ignore")  # of sizes that become constants: multiples of 16 do not need them
         example = (torch.zeros(1, 3, size, size), torch.ones(1))
         torch.onnx.export(one.network, example, str(part), dynamo=False, dynamic_axes=axes, opset_version=17, **names)
     part.replace(out)

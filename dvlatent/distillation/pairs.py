@@ -1,13 +1,17 @@
-"""A folder of pairs: made by one process or many, stopped and resumed without loss, read back by id. Taught in notebook 07.
+"""Pairs of faces, before and after an edit: which are worth learning from, and a folder that keeps them. Taught in notebook 07.
 
-    DIR/pairs.json          what they are: generator, direction, strengths, rules
-    DIR/shards/000012.json  the pairs of one block of seeds, and why the others were refused; written whole, when its pictures are
-    DIR/train_A, train_B    before and after, one file name for both: pix2pixHD's own loader reads these two folders
-    DIR/manifest.jsonl      one line a pair: id, seed, strength, scores, identity distance, SHA-256 of both files
+The generator is the teacher (Viazovetskyi, Ivashkin and Kashin 2020, section 3): it draws a face, moves its latent along the edit and draws
+it again with the same noise. Not every pair shows the edit and nothing else. A network that learns from bad pairs learns their mistakes, so
+each pair is scored, and is kept only if it passes all `Rules`. A folder of pairs has
 
-Pictures are JPEG of quality 95 with full colour resolution: a third of the bytes of PNG (31 kB against 106 kB at 256 px), and what it
-changes is far less than what a student can copy. Blocks belong to processes by their number, nothing is shared but the folder, and the
-first `count` kept pairs in the order of their seeds are the answer: the same, whoever made them. (The folders may hold a few pairs more.)
+    pairs.json          the settings: generator, direction, strengths, rules
+    shards/000012.json  the pairs of one block of seeds, and why the others were refused; written after their pictures
+    train_A, train_B    the pictures before and after, with equal file names: pix2pixHD's own loader reads these two folders
+    manifest.jsonl      one line for each pair: id, seed, strength, scores, identity distance, SHA-256 of both files
+
+Pictures are JPEG files of quality 95 with full color resolution: a third of the bytes of PNG (31 kB against 106 kB at 256 px), with an
+error far below what a student can copy. Processes share nothing but the folder: each draws its own blocks, by number. The first `count`
+kept pairs in the order of their seeds are the result, whatever the number of processes. (The two folders may hold a few pairs more.)
 """
 
 from __future__ import annotations
@@ -18,52 +22,200 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dvlatent import images
 from dvlatent.directions import Direction
-from dvlatent.distillation.pairing import KEPT, PairsConfig, Rules, Step, candidates
 from dvlatent.errors import CheckpointError, ShapeError
-from dvlatent.faces.combine import combine
-from dvlatent.types import Generator, Identity, Image, Predictor, Render, fingerprint, renderer
+from dvlatent.faces.attributes import combine
+from dvlatent.latents import broadcast, w_of
+from dvlatent.types import BATCH, Generator, Identity, Image, Predictor, Render, fingerprint, renderer
 
-FIRST_SEED = 2_000_000  # directions, the judge and every measurement use seeds below
-BLOCK = 32  # seeds of a shard: what a process that is killed has to draw again
+KEPT = "kept"  # the reason of a pair that passed
+FIRST_SEED = 2_000_000  # directions, the judge and all measurements use seeds below
+BLOCK = 32  # seeds of a shard: what is drawn again after a process was killed
 SIDES = ("train_A", "train_B")  # before, after
-NAME = re.compile(r"[0-9]{10}")  # an id: the seed
-LIMIT_BYTES = 2**30  # of a manifest; one of ours has about 400 bytes a pair
+ID = re.compile(r"[0-9]{10}")  # of a pair: its seed
+LIMIT_BYTES = 2**30  # of a manifest; ours have about 400 bytes a pair
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a folder is: what is known of all processes."""
+class PairsConfig:
+    """What is drawn for each seed."""
 
-    tried: int  # seeds that were drawn and judged
+    low: float = 2.0  # strength of the edit, in steps of its direction; each seed has its own between low and high ...
+    high: float = 2.0  # ... so that the student has a dial; if both are equal, the student knows that strength only
+    psi: float = 0.8  # truncation: lower is cleaner, higher has more kinds of people
+
+    def __post_init__(self) -> None:
+        if not (-20 <= self.low <= self.high <= 20 and max(-self.low, self.high) > 0 and 0 < self.psi <= 1):
+            raise ShapeError(
+                f"strengths run from a low to a high one within -20 to 20, not both 0, and psi lies in (0, 1]; given: {self.low:g} to "
+                f"{self.high:g}, psi {self.psi:g}. Ageing is low=-2, high=2."
+            )
+
+    def strength(self, seed: int) -> float:
+        """How far the face of this seed is moved; always the same for the same seed.
+
+        A strength is drawn with a probability in proportion to its size: strong edits show the most, and the weak ones between are learned
+        from them.
+        """
+        square = np.random.default_rng([seed, 7]).uniform(self.low * abs(self.low), self.high * abs(self.high))
+        return float(np.copysign(np.sqrt(abs(square)), square))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a pair is worth learning from. A pair must pass every rule; the first one that it breaks is its reason."""
+
+    score: str  # what the edit is meant to change
+    min_change: float  # how far that score must move for each step, in its own unit
+    tolerance: float = 0.0  # the error of its predictor: a change that is too small by this much still passes
+    ends: tuple[float, float] = (-1e9, 1e9)  # where the scale ends: a face beyond may stay where it is
+    log_odds: bool = False  # the score is a probability: compare log-odds
+    max_change: dict[str, float] = field(default_factory=dict)  # how far other scores may move
+    within: dict[str, tuple[float, float]] = field(default_factory=dict)  # the range of a score in both pictures: the faces are clean
+    identity_limit: float = 0.6  # from this identity distance on, the picture after shows another person
+
+
+READS = {"age": "attributes", "male": "attributes"}  # which predictor gives a score; landmarks give the others
+CLEAN = {"sure": (0.4, 99.0), "others": (-99.0, 0.3), "yaw": (-45.0, 45.0)}
+POSE = {"yaw": 8.0, "pitch": 8.0, "roll": 3.0}
+RULES = {  # of the directions that we ship; the scores are those of attributes, landmarks and clean
+    "age": Rules("age", 3.0, 1.5, (6.0, 68.0), False, {**POSE, "male": 0.35, "smile": 0.4, "mouth_open": 0.15}, CLEAN, 0.6),
+    "gender": Rules("male", 1.5, 0.5, (-4.0, 4.0), True, {**POSE, "age": 12.0, "smile": 0.5, "mouth_open": 0.15}, CLEAN, 0.75),
+    "smile": Rules("smile", 0.15, 0.1, (-0.3, 1.6), False, {**POSE, "age": 10.0, "male": 0.35}, CLEAN, 0.55),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PairStep:
+    """A batch of candidates: pictures, scores, and the reason why each is kept or not."""
+
+    index: int  # candidates so far, with these
+    total: int  # candidates asked for
+    seeds: tuple[int, ...]
+    strength: Float[Tensor, " batch"]  # in steps of the direction
+    before: Image  # rounded to bytes, as in a file
+    after: Image
+    names: tuple[str, ...]  # what was scored
+    scores: Float[Tensor, "2 batch name"]  # before, after
+    identity_distance: Float[Tensor, " batch"]  # 0 without an identity network
+    reasons: tuple[str, ...]  # "kept", or the first rule that was broken
+
+    @property
+    def kept(self) -> Bool[Tensor, " batch"]:
+        """Which of them passed every rule."""
+        return torch.tensor([reason == KEPT for reason in self.reasons], dtype=torch.bool)
+
+
+def candidates(
+    generator: Generator,
+    direction: Direction,
+    seeds: Iterable[int],
+    predictors: Predictor | Sequence[Predictor],
+    identity: Identity | None,
+    rules: Rules,
+    config: PairsConfig | None = None,
+    *,
+    render: Render | None = None,
+    batch: int = BATCH,
+) -> Iterator[PairStep]:
+    """Draw the face of each seed before and after its edit, score both, and check the pair.
+
+    Only the direction's own `layers` are moved, and the generator's noise is constant: nothing differs but the edit. The predictor of the
+    edited score reads each picture and its mirror image, and both readings must pass. `render` is as in `survey`. Leave the judge out of
+    `predictors`: it measures the student later. Raises DirectionMismatch for a direction of another generator, ShapeError for a rule about
+    a score that no predictor gives.
+    """
+    config, seeds = config or PairsConfig(), list(seeds)
+    direction.check(generator)
+    several = [predictors] if hasattr(predictors, "names") else list(predictors)
+    predictor, draw = combine(several), renderer(generator, render)[0]
+    if missing := sorted({rules.score, *rules.max_change, *rules.within} - set(predictor.names)):
+        scored = ", ".join(predictor.names)
+        raise ShapeError(f"the rules ask for {', '.join(missing)}; the predictors score {scored}. Add one that scores it.")
+    read = reader(next(one for one in several if rules.score in one.names), rules.score)
+    for first in range(0, len(seeds), batch):
+        chosen = tuple(seeds[first : first + batch])
+        with torch.no_grad():
+            ws = broadcast(w_of(generator, chosen, config.psi), generator.num_layers)
+            strength = torch.tensor([config.strength(seed) for seed in chosen], dtype=torch.float32)
+            moved = direction.move(ws, strength.to(ws))
+            pictures = [images.from_uint8(images.to_uint8(draw(one))) for one in (ws, moved)]
+            scores = torch.stack([predictor(picture).float().cpu() for picture in pictures])  # [2, batch, name]
+            mirrored = torch.stack([read(picture.flip(-1)).cpu() for picture in pictures])  # [2, batch]
+            people = [identity(picture).cpu() for picture in pictures] if identity else [torch.zeros(len(chosen), 1)] * 2
+        distance = (people[1] - people[0]).norm(dim=1)
+        reasons = check_pairs(rules, predictor.names, strength, scores, mirrored, distance)
+        yield PairStep(first + len(chosen), len(seeds), chosen, strength, *pictures, tuple(predictor.names), scores, distance, reasons)
+
+
+def reader(predictor: Predictor, score: str) -> Callable[[Image], Float[Tensor, " batch"]]:
+    """One score of a predictor, as a function of pictures."""
+    column = predictor.names.index(score)
+    return lambda image: predictor(image)[:, column].float()
+
+
+def check_pairs(
+    rules: Rules,
+    names: Sequence[str],
+    strength: Float[Tensor, " batch"],
+    scores: Float[Tensor, "2 batch name"],
+    mirrored: Float[Tensor, "2 batch"],
+    identity_distance: Float[Tensor, " batch"],
+) -> tuple[str, ...]:
+    """The reason of each pair: "kept", or the first rule that it breaks, in the order of the rules.
+
+    `mirrored` is the edited score as read from the mirror images. Not a number breaks a rule.
+    """
+    column = {name: scores[:, :, at] for at, name in enumerate(names)}  # each [2, batch]
+    broken: dict[str, Tensor] = {}
+    for name, (low, high) in rules.within.items():
+        broken[f"not clean ({name})"] = ~((column[name] >= low) & (column[name] <= high)).all(0)
+    readings = torch.stack([column[rules.score], mirrored])  # [2 readings, 2, batch]
+    if rules.log_odds:
+        readings = torch.logit(readings.clamp(0.0005, 0.9995))
+    negative = strength < 0
+    change = torch.where(negative, -1.0, 1.0) * (readings[:, 1] - readings[:, 0])  # [2 readings, batch]
+    at_the_end = torch.where(negative, readings[:, 1] <= rules.ends[0], readings[:, 1] >= rules.ends[1])
+    needed = torch.where(at_the_end, 0.0, rules.min_change * strength.abs()) - rules.tolerance
+    broken[f"{rules.score} did not move enough"] = ~(change >= needed).all(0)
+    for name, limit in rules.max_change.items():
+        broken[f"{name} changed"] = ~((column[name][1] - column[name][0]).abs() <= limit)
+    broken["another person"] = ~(identity_distance < rules.identity_limit)
+    reasons = np.full(len(strength), KEPT, dtype=object)
+    for reason, rows in reversed(broken.items()):  # the first rule is written last
+        reasons[rows.numpy()] = reason
+    return tuple(reasons.tolist())
+
+
+@dataclass(frozen=True)
+class PairsProgress:
+    """How full a folder is, with the work of all processes."""
+
+    tried: int  # seeds that were drawn and checked
     kept: int  # pairs among them that passed
     count: int  # pairs asked for
     reasons: dict[str, int]  # how often each reason was given, "kept" among them
-    last: tuple[Step, ...] = ()  # the candidates of the block that was just drawn
-    complete: bool = False  # every block that is needed is there, and the manifest is written
+    steps: tuple[PairStep, ...] = ()  # the candidates of the block that was just drawn
+    complete: bool = False  # every block that is needed exists, and the manifest is written
 
     @property
-    def share(self) -> float:
+    def kept_fraction(self) -> float:
         """Kept pairs of all that were tried."""
         return self.kept / self.tried if self.tried else math.nan
 
-    @property
-    def fresh(self) -> int:
-        """Pairs kept of the block that was just drawn."""
-        return sum(int(step.kept.sum()) for step in self.last)
 
-
-def write(
+def write_pairs(
     folder: Path | str,
     generator: Generator,
     direction: Direction,
@@ -73,64 +225,68 @@ def write(
     rules: Rules,
     config: PairsConfig | None = None,
     *,
-    first: int = FIRST_SEED,
-    process: int = 0,
-    processes: int = 1,
+    first_seed: int = FIRST_SEED,
+    rank: int = 0,
+    world_size: int = 1,
     render: Render | None = None,
-) -> Iterator[Progress]:
+) -> Iterator[PairsProgress]:
     """Fill a folder until it holds `count` pairs; yields after every block of seeds. Call it again to resume, or with a larger count.
 
-    Process `process` of `processes` draws every so manieth block; they need only see the same folder. Whoever finds everything there
-    writes the manifest. If another process died, what it left out is drawn by the next call. Raises CheckpointError for a folder of
-    other pairs, ShapeError for a count that is none.
+    Process `rank` of `world_size` draws the blocks rank, rank + world_size, ...; all processes use the same folder. A process that finds
+    all blocks complete writes the manifest. What a killed process left out is drawn by the next call. Raises CheckpointError for a folder
+    of other pairs, ShapeError for a count below 1 or an impossible rank.
     """
     folder, config = Path(folder), config or PairsConfig()
-    if count < 1 or not 0 <= process < processes:
-        raise ShapeError(f"{count} pairs by process {process} of {processes}: give a count of 1 or more, and a process number from 0.")
-    told = {
+    if count < 1 or not 0 <= rank < world_size:
+        raise ShapeError(f"{count} pairs by process {rank} of {world_size}: give a count of 1 or more, and a process number from 0.")
+    digest = hashlib.sha256(direction.vector.detach().cpu().float().numpy().astype("<f4").tobytes()).hexdigest()
+    settings = {
         "kind": "pairs",
         "generator": fingerprint(generator),
         "render": renderer(generator, render)[1],
-        "direction": {"name": direction.name, "layers": direction.layers, "step": direction.step, "sha256": _digest_of(direction)},
+        "direction": {"name": direction.name, "layers": direction.layers, "step": direction.step, "sha256": digest},
         "config": asdict(config),
         "rules": asdict(rules),
-        "names": list(combine(predictors).names),  # what the columns of before and after in the manifest are
-        "first": first,
+        "names": list(combine(predictors).names),  # the columns of before and after in the manifest
+        "first_seed": first_seed,
         "block": BLOCK,
     }
-    _settle(folder, json.loads(json.dumps(told)))
-    known: dict[int, dict[str, Any]] = {}
-    block = process
-    while not _enough(folder, known, block, count):
-        if block not in known:
-            seeds = range(first + block * BLOCK, first + (block + 1) * BLOCK)
+    _prepare(folder, json.loads(json.dumps(settings)))
+    shards: dict[int, dict[str, Any]] = {}
+    block = rank
+    while not _enough(folder, shards, block, count):
+        if block not in shards:
+            seeds = range(first_seed + block * BLOCK, first_seed + (block + 1) * BLOCK)
             steps = list(candidates(generator, direction, seeds, predictors, identity, rules, config, render=render))
-            known[block] = _write_block(folder, block, steps)
-            yield _progress(known, count, tuple(steps))
-        block += processes
-    yield replace(_progress(known, count), complete=_finish(folder, known, count))
+            shards[block] = _write_block(folder, block, steps)
+            yield _progress(shards, count, tuple(steps))
+        block += world_size
+    yield replace(_progress(shards, count), complete=_finish(folder, shards, count))
 
 
 class Pairs:
     """Pairs to learn from: `before, after, strength = pairs.batch([0, 5, 7])`.
 
-    Reads what `write` made. Each picture is opened by its id and compared with its SHA-256. `reverse` offers every pair backwards, too
-    (numbers from `len / 2` on): the edited face as input, the natural one as answer, minus the strength. `partial` reads a folder
-    that is still growing, as far as it is. Raises CheckpointError for files that are not what the manifest says.
+    Reads what `write_pairs` made. Each picture is opened by its id and compared with its SHA-256. With `reverse`, every pair is offered
+    backwards, too (numbers from `len / 2` on): the edited face as input, the natural one as target, the strength with its sign changed.
+    Raises CheckpointError for files that differ from the manifest.
     """
 
-    def __init__(self, folder: Path | str, *, reverse: bool = False, partial: bool = False) -> None:
+    def __init__(self, folder: Path | str, *, reverse: bool = False) -> None:
         self.folder, self.reverse = Path(folder), reverse
-        self.about = _read_settings(self.folder)
-        if partial:
-            shards = (_read_shard(self.folder, block) for block in _blocks(self.folder))
-            rows = [row for shard in shards for row in shard["pairs"]]
-        else:
-            rows = _read_manifest(self.folder)
-        self.rows = _checked(rows, self.folder)
+        self.settings = _read_settings(self.folder)
+        self.rows = _checked(_read_manifest(self.folder), self.folder)
 
     def __len__(self) -> int:
         return len(self.rows) * (2 if self.reverse else 1)
+
+    @property
+    def command(self) -> str:
+        """The command that makes the same pairs again."""
+        config, full = self.settings["config"], "" if self.settings["render"] == "preview" else " --full"
+        edit = f"{self.settings['direction']['name']}:{config['low']:+g}..{config['high']:+g}"
+        options = f"--psi {config['psi']:g} --first-seed {self.settings['first_seed']} --count {len(self.rows)}{full}"
+        return f'dvlatent pairs --edit "{edit}" {options} --out {self.folder.name}'
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -142,7 +298,7 @@ class Pairs:
         rows, before, after, strength = len(self.rows), [], [], []
         for index in indices:
             if not 0 <= index < len(self):
-                raise ShapeError(f"there is no pair {index}: {len(self)} are there, numbered from 0.")
+                raise ShapeError(f"there is no pair {index}: the folder has {len(self)}, numbered from 0.")
             row, backwards = self.rows[int(index) % rows], index >= rows
             a, b = (self._picture(side, row["id"], digest) for side, digest in zip(SIDES, row["sha256"], strict=True))
             before.append(b if backwards else a)
@@ -153,66 +309,70 @@ class Pairs:
     def _picture(self, side: str, name: str, digest: str) -> Image:
         path = self.folder / side / f"{name}.jpg"
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise CheckpointError(f"{path} is missing, or not what the manifest describes. Make the pairs again, or copy it anew.")
+            raise CheckpointError(f"{path} is missing, or not what the manifest describes. Make the pairs again, or copy the file again.")
         return images.read(path)
 
 
-def _settle(folder: Path, told: dict[str, Any]) -> None:
-    """Write what the folder is for, or find that it is for this."""
+def _prepare(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder and write its settings, or check that it has the same ones."""
     for name in (*SIDES, "shards"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not (folder / "pairs.json").exists():
-        _write_json(folder / "pairs.json", told)
-    there = _read_settings(folder)
-    other = [name for name in told if name in there and there[name] != told[name]]
+        _write_json(folder / "pairs.json", settings)
+    found = _read_settings(folder)
+    other = [name for name in settings if found.get(name) != settings[name]]
     if other:
         raise CheckpointError(
-            f"{folder} holds pairs of another {', '.join(other)} ({', '.join(str(there.get(name)) for name in other)[:300]}). "
+            f"{folder} holds pairs of another {', '.join(other)} ({', '.join(str(found.get(name)) for name in other)[:300]}). "
             "Choose an empty folder, or ask for the same."
         )
 
 
-def _enough(folder: Path, known: dict[int, dict[str, Any]], block: int, count: int) -> bool:
-    """Whether the blocks before this one hold the pairs asked for. Reads what other processes have written since."""
+def _enough(folder: Path, shards: dict[int, dict[str, Any]], block: int, count: int) -> bool:
+    """Whether the blocks before this one hold enough pairs. Adds what other processes have written to `shards`."""
     for number in _blocks(folder):
-        if number not in known:
-            known[number] = _read_shard(folder, number)
-    return sum(len(shard["pairs"]) for number, shard in known.items() if number < block) >= count
+        if number not in shards:
+            shards[number] = _read_shard(folder, number)
+    return sum(len(shard["pairs"]) for number, shard in shards.items() if number < block) >= count
 
 
-def _write_block(folder: Path, block: int, steps: Sequence[Step]) -> dict[str, Any]:
-    """The kept pictures first, then the shard that makes them count. The lock keeps `_finish` from sweeping them up in between."""
+def _write_block(folder: Path, block: int, steps: Sequence[PairStep]) -> dict[str, Any]:
+    """Write the kept pictures, then their shard. The lock stops `_finish` from removing them in between."""
     reasons = Counter(reason for step in steps for reason in step.reasons)
     with _lock(folder):
         pairs = [_write_pair(folder, step, at) for step in steps for at in torch.nonzero(step.kept)[:, 0].tolist()]
-        shard = {"names": list(steps[0].names), "reasons": dict(sorted(reasons.items())), "pairs": pairs}
+        shard = {"reasons": dict(sorted(reasons.items())), "pairs": pairs}
         _write_json(_shard_path(folder, block), shard)
     return shard
 
 
-def _write_pair(folder: Path, step: Step, at: int) -> dict[str, Any]:
+def _write_pair(folder: Path, step: PairStep, at: int) -> dict[str, Any]:
     name, digests = f"{step.seeds[at]:010d}", []
     for side, picture in zip(SIDES, (step.before, step.after), strict=True):
         path = folder / side / f"{name}.jpg"
         images.write(picture[at : at + 1], path)
         digests.append(hashlib.sha256(path.read_bytes()).hexdigest())
     before, after = ([round(score, 4) for score in scores[at].tolist()] for scores in step.scores)
-    told = {"id": name, "seed": step.seeds[at], "strength": round(float(step.strength[at]), 5), "before": before, "after": after}
-    return {**told, "apart": round(float(step.apart[at]), 4), "sha256": digests}
+    row = {"id": name, "seed": step.seeds[at], "strength": round(float(step.strength[at]), 5), "before": before, "after": after}
+    return {**row, "identity_distance": round(float(step.identity_distance[at]), 4), "sha256": digests}
 
 
-def _finish(folder: Path, known: dict[int, dict[str, Any]], count: int) -> bool:
-    """Write the manifest if no block is left out, and remove pictures of no block: a process was killed while it wrote them."""
-    if _first_gap(known, count) is not None:
-        return False  # another process is not there yet, and will do this; or it died, and the next call draws what it left out
+def _finish(folder: Path, shards: dict[int, dict[str, Any]], count: int) -> bool:
+    """Write the manifest if no block is missing, and remove pictures of no shard: a process was killed between the two.
+
+    A missing block belongs to another process that is not done, or that was killed; then the next call draws it.
+    """
+    kept, block = 0, 0
+    while kept < count:
+        if block not in shards:
+            return False
+        kept, block = kept + len(shards[block]["pairs"]), block + 1
     with _lock(folder):
-        every = [row for block in _blocks(folder) for row in _read_shard(folder, block)["pairs"]]
-        part = folder / ".manifest.part"
-        part.write_text("".join(json.dumps(row) + "\n" for row in every[:count]), encoding="utf-8")
-        part.replace(folder / "manifest.jsonl")
-        ours = {row["id"] for row in every}
+        rows = [row for block in _blocks(folder) for row in _read_shard(folder, block)["pairs"]]
+        _write_text(folder / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows[:count]))
+        ids = {row["id"] for row in rows}
         for path in (path for side in SIDES for path in (folder / side).glob("*.jpg")):
-            if NAME.fullmatch(path.stem) and path.stem not in ours:
+            if ID.fullmatch(path.stem) and path.stem not in ids:
                 path.unlink()
     return True
 
@@ -223,19 +383,9 @@ def _lock(folder: Path) -> Any:
     return FileLock(folder / "shards" / "writing.lock")
 
 
-def _first_gap(known: dict[int, dict[str, Any]], count: int) -> int | None:
-    """The first block that is needed and not there."""
-    kept, block = 0, 0
-    while kept < count:
-        if block not in known:
-            return block
-        kept, block = kept + len(known[block]["pairs"]), block + 1
-    return None
-
-
-def _progress(known: dict[int, dict[str, Any]], count: int, last: tuple[Step, ...] = ()) -> Progress:
-    reasons = sum((Counter(shard["reasons"]) for shard in known.values()), Counter())
-    return Progress(sum(reasons.values()), reasons[KEPT], count, dict(reasons.most_common()), last)
+def _progress(shards: dict[int, dict[str, Any]], count: int, steps: tuple[PairStep, ...] = ()) -> PairsProgress:
+    reasons = sum((Counter(shard["reasons"]) for shard in shards.values()), Counter())
+    return PairsProgress(sum(reasons.values()), reasons[KEPT], count, dict(reasons.most_common()), steps)
 
 
 def _blocks(folder: Path) -> list[int]:
@@ -256,16 +406,16 @@ def _read_shard(folder: Path, block: int) -> dict[str, Any]:
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    told = _read_json(folder / "pairs.json")
-    if told.get("kind") != "pairs":
+    settings = _read_json(folder / "pairs.json")
+    if settings.get("kind") != "pairs":
         raise CheckpointError(f"{folder / 'pairs.json'} does not describe pairs. Give a folder that `dvlatent pairs` made.")
-    return told
+    return settings
 
 
 def _read_manifest(folder: Path) -> list[Any]:
     path = folder / "manifest.jsonl"
     if not path.is_file():
-        raise CheckpointError(f"{folder} has no manifest.jsonl: no pairs, or not all of them yet. Run `dvlatent pairs` to its end.")
+        raise CheckpointError(f"{folder} has no manifest.jsonl: it has no pairs, or not all of them yet. Run `dvlatent pairs` to its end.")
     if path.stat().st_size > LIMIT_BYTES:
         raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes; manifests have at most {LIMIT_BYTES:,}.")
     try:
@@ -275,9 +425,9 @@ def _read_manifest(folder: Path) -> list[Any]:
 
 
 def _checked(rows: list[Any], folder: Path) -> list[dict[str, Any]]:
-    """A manifest comes from anywhere: every line must be a pair, none may be there twice, no name may lead out of the folder."""
+    """The lines of a manifest from anywhere: each must be a pair, none may occur twice, no id may lead out of the folder."""
     for number, row in enumerate(rows, 1):
-        good = isinstance(row, dict) and isinstance(row.get("id"), str) and NAME.fullmatch(row["id"]) is not None
+        good = isinstance(row, dict) and isinstance(row.get("id"), str) and ID.fullmatch(row["id"]) is not None
         good = good and isinstance(row.get("strength"), (int, float)) and abs(row["strength"]) <= 20
         digests = row.get("sha256") if good else None
         if not (isinstance(digests, list) and len(digests) == 2 and all(re.fullmatch("[0-9a-f]{64}", str(one)) for one in digests)):
@@ -292,17 +442,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LIMIT_BYTES // 64:
             raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, far more than any of ours.")
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Give a folder that `dvlatent pairs` made.") from error
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def _write_json(path: Path, told: dict[str, Any]) -> None:
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _write_text(path, json.dumps(content))
+
+
+def _write_text(path: Path, text: str) -> None:
+    """The file appears whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(told), encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
-
-
-def _digest_of(direction: Direction) -> str:
-    return hashlib.sha256(direction.vector.detach().cpu().float().numpy().astype("<f4").tobytes()).hexdigest()

@@ -1,11 +1,11 @@
 """Distillation: a generator's edits, as pairs of pictures, teach a small network to make them on any photo. Taught in notebook 07.
 
-The losses are pix2pixHD's (Wang et al. 2018); the idea to feed it with an edited generator is Viazovetskyi et al. 2020.
+The losses are pix2pixHD's (Wang et al. 2018); to learn from an edited generator is the idea of Viazovetskyi et al. 2020.
 
-    for step in distill(Student(), Critics(7, width=16), pairs, perceptual, DistillConfig(steps=600)):
-        if step.look is not None:
-            plot.show(step.look, alt="before, the student's, the teacher's")
-    older = step.average
+    for step in distill(Student(), MultiscaleDiscriminator(7, width=16), pairs, perceptual, DistillConfig(steps=600)):
+        if step.sample_grid is not None:
+            plot.show(step.sample_grid, alt="before, the student's, the teacher's")
+    older = step.ema
 """
 
 from __future__ import annotations
@@ -22,16 +22,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlatent import images
-from dvlatent.distillation.augment import TRIALS
-from dvlatent.distillation.pix2pixhd import Seen
+from dvlatent import checkpoint, images
+from dvlatent.distillation.augment import TRIALS, PhotoWarp
+from dvlatent.distillation.pairs import Pairs
+from dvlatent.distillation.pix2pixhd import Features, MultiscaleDiscriminator, Student
 from dvlatent.errors import ShapeError, TrainingDiverged
 from dvlatent.faces.perceptual import Distance
-from dvlatent.training import Augment, TrainingState, autocast, share, update_ema
+from dvlatent.training import Augment, TrainingState, accelerated, autocast, cooldown, device_of, ema_decay, progress, shard, update_ema
 from dvlatent.types import Image
 
-LOOK = 6  # unseen pairs in a look
-PARTS = ("pixel", "perceptual", "adversarial", "features", "identity")  # of the student's loss, each with a weight in the config
+LICENSE = "research and teaching only, as the generator that taught it"
+LOSSES = ("pixel", "perceptual", "adversarial", "features", "identity")  # of the student, each with a weight in the config
+DISCRIMINATOR_WIDTH = 16  # where `train_filter` makes the discriminator
+HOLDOUT = 100  # pairs that a filter never sees: the first ones
+Read = Callable[[Image], Float[Tensor, " batch"]]  # the score that an edit changes
 
 
 class PairDataset(Protocol):
@@ -44,45 +48,59 @@ class PairDataset(Protocol):
         ...
 
 
+class Subset:
+    """Some pairs of a data set, by their numbers."""
+
+    def __init__(self, pairs: PairDataset, numbers: Sequence[int]) -> None:
+        self.pairs, self.numbers = pairs, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def batch(self, indices: Sequence[int]) -> tuple[Image, Image, Float[Tensor, " batch"]]:
+        """Pictures before, after, and the strength of each edit."""
+        return self.pairs.batch([self.numbers[index] for index in indices])
+
+
 @dataclass(frozen=True)
 class DistillConfig:
-    """How a filter is trained. A weight of 0 leaves its loss out, and the work that it costs."""
+    """How a filter is trained. A weight of 0 leaves out a loss, and the work that it costs."""
 
     steps: int = 6000  # updates of the student
     batch: int = 8  # pairs in a step, over all processes together
-    coarse_steps: int = 6000  # in the first so many steps, the losses but pixel look at small pictures: a quarter of their time.
-    # All of them: critics that are new to large pictures soon wrote white specks into eyes
-    coarse_px: int = 128  # and how small they are
-    discriminator_from: int = 0  # steps without critics at first: until the student roughly knows what to do, they say little
+    coarse_steps: int = 6000  # in the first so many steps, all losses but pixel see small pictures: a quarter of their time.
+    # The default is all steps: a discriminator that is new to large pictures soon drew white specks into eyes
+    coarse_px: int = 128  # the side of these small pictures
+    discriminator_from: int = 0  # first step with a discriminator: it says little until the student roughly knows what to do
     pixel: float = 10.0  # weight of the mean absolute difference of pixels
     perceptual: float = 5.0  # weight of the perceptual distance
-    adversarial: float = 1.0  # weight of what the critics say: least squares (Mao et al. 2017)
-    features: float = 10.0  # weight of matching the critics' inner answers (Wang et al. 2018, equation 3)
-    identity: float = 0.0  # weight of the distance between the person on the student's and on the teacher's picture
+    adversarial: float = 1.0  # weight of the adversarial loss: least squares (Mao et al. 2017)
+    features: float = 10.0  # weight of feature matching in the discriminator (Wang et al. 2018, equation 3)
+    identity: float = 0.0  # weight of the identity distance between the student's and the teacher's picture
     lr: float = 1e-3  # Adam's learning rate of the student
-    discriminator_lr: float = 4e-4  # Adam's learning rate of the critics
-    beta1: float = 0.5  # Adam's memory of the gradient
-    cooldown: float = 0.3  # share of the steps, the last ones, over which both rates fall to zero
-    ema_images: float = 4000  # half-life of the averaged student, in pairs; 0 is no averaging
-    bf16: bool = False  # convolutions in 16-bit numbers: up to twice as fast where the processor has them
-    sample_every: int = 500  # steps from one look at unseen pairs to the next; 0 is never
-    seed: int = 0  # of everything that is drawn here; the networks' first weights are the caller's
+    discriminator_lr: float = 4e-4  # Adam's learning rate of the discriminator
+    beta1: float = 0.5  # Adam's decay rate of the mean gradient
+    cooldown: float = 0.3  # fraction of the steps, at the end, in which both learning rates fall to zero
+    ema_images: float = 4000  # half-life of the student's moving average, in pairs; 0 means no averaging
+    bf16: bool = False  # convolutions in 16-bit numbers: up to twice as fast if the processor has them
+    sample_every: int = 500  # steps from one sample grid of unseen pairs to the next; 0 is never
+    seed: int = 0  # of everything that is drawn here; the caller draws the first weights of the networks
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one step of training gave. The networks are live: they change when the loop goes on."""
+class DistillStep:
+    """The result of one step. The networks are live: they change when the loop goes on."""
 
     index: int  # of this step, from 0
-    pairs: int  # pairs seen so far, repetitions counted
-    loss: float  # the student's, all parts with their weights
-    parts: Mapping[str, float]  # each part of it, without its weight
+    pairs: int  # pairs seen so far, with repetitions
+    loss: float  # the student's: all losses with their weights
+    losses: Mapping[str, float]  # each of them, without its weight
     discriminator_loss: float
     student: nn.Module = field(repr=False)  # as it is now
-    ema: nn.Module = field(repr=False)  # its running average, in eval mode: the one to keep
+    ema: nn.Module = field(repr=False)  # its moving average, in eval mode: the one to keep
     discriminator: nn.Module = field(repr=False)
     save: Callable[[Path | str], None] = field(repr=False)  # writes all that `distill(..., resume=path)` needs to go on bit for bit
-    look: Image | None = field(repr=False, default=None)  # every `look_every` steps: unseen pairs, a row each: before, student, teacher
+    sample_grid: Image | None = field(repr=False, default=None)  # every `sample_every` steps: unseen pairs, see `sample_grid`
 
 
 def distill(
@@ -97,196 +115,258 @@ def distill(
     unseen: PairDataset | None = None,
     resume: Path | str | None = None,
     accelerator: Any = None,
-) -> Iterator[Step]:
-    """Train a student and its critics in place, one `Step` per update of the student.
+) -> Iterator[DistillStep]:
+    """Train a student and its discriminator in place, one `DistillStep` for each update of the student.
 
-    `student(image, strength)` gives a picture; `critics` take before, picture and strength as 7 channels, and give what they saw,
-    layer by layer (`pix2pixhd.Critics(7)`). `augment` changes both pictures of a pair alike (`photos.PhotoWarp()`). `perceptual` and
-    `identity` are needed where their weights are not 0. `accelerator` (of the package accelerate) shares each batch among its
-    processes, and may ask for bf16. Raises TrainingDiverged when a loss is no longer a number, ShapeError for a config that cannot
-    be, CheckpointError for a file that does not belong to this run.
+    `student(image, strength)` gives a picture. `discriminator` takes the picture before, a picture after and the strength as 7 channels,
+    and gives the outputs of its layers (`pix2pixhd.MultiscaleDiscriminator(7)`). `augment` changes both pictures of a pair alike
+    (`augment.PhotoWarp()`). `perceptual` and `identity` are needed if their weights are not 0. `accelerator` (of the package accelerate)
+    divides each batch among its processes, and may ask for bf16. Raises TrainingDiverged when a loss is not finite, ShapeError for an
+    impossible config, CheckpointError for a file of another run.
     """
     config = config or DistillConfig()
-    _refuse(pairs, config, perceptual, identity, accelerator)
+    _check(pairs, config, perceptual, identity)
     ema = copy.deepcopy(student).eval().requires_grad_(False)
     student.train(), discriminator.train()
-    adams = {
-        "student_adam": torch.optim.Adam(student.parameters(), config.lr, (config.beta1, 0.99)),
-        "critics_adam": torch.optim.Adam(discriminator.parameters(), config.discriminator_lr, (config.beta1, 0.99)),
+    optimizers = {
+        "student_optimizer": torch.optim.Adam(student.parameters(), config.lr, (config.beta1, 0.99)),
+        "discriminator_optimizer": torch.optim.Adam(discriminator.parameters(), config.discriminator_lr, (config.beta1, 0.99)),
     }
-    state = TrainingState(config, {"student": student, "critics": discriminator, "average": ema}, adams)
+    state = TrainingState(config, {"student": student, "discriminator": discriminator, "ema": ema}, optimizers)
     if resume is not None:
         state.load(resume)
-    place, mine = next(student.parameters()).device, share(config.batch, accelerator)
+    device, mine = next(student.parameters()).device, shard(config.batch, accelerator)
 
-    def lesson() -> tuple[Image, Image, Tensor]:
-        """Pairs; all processes draw alike, each keeps its share."""
+    def sample_batch() -> tuple[Image, Image, Tensor]:
+        """Pairs of this process; all processes draw the same numbers."""
         chosen = torch.randint(len(pairs), (config.batch,), generator=state.rng)[mine]
-        before, after, strength = (part.to(place) for part in pairs.batch(chosen.tolist()))
+        before, after, strength = (part.to(device) for part in pairs.batch(chosen.tolist()))
         if augment is None:
             return before, after, strength
-        numbers = augment.draw(config.batch, state.rng)[mine].to(place)
+        numbers = augment.draw(config.batch, state.rng)[mine].to(device)
         return augment(before, numbers), augment(after, numbers), strength
 
-    def seen(picture: Image) -> Seen:
-        with autocast(place, config.bfloat16, accelerator):
+    def features(picture: Image) -> Features:
+        with autocast(device, config.bf16, accelerator):
             return discriminator(stacked(before, picture, strength))
 
     for index in range(state.index, config.steps):
-        state.cool()
-        before, after, strength = lesson()
-        with autocast(place, config.bfloat16, accelerator):
+        state.scale_lr(cooldown(index, config.steps, config.cooldown))
+        before, after, strength = sample_batch()
+        with autocast(device, config.bf16, accelerator):
             made = student(before, strength)
-        made, discriminator_loss = made.float(), torch.zeros((), device=place)
-        parts = {"pixel": F.l1_loss(made, after)}
+        made, discriminator_loss = made.float(), torch.zeros((), device=device)
+        losses = {"pixel": F.l1_loss(made, after)}
         if config.identity:
             with torch.no_grad():
-                who = identity(after)
-            parts["identity"] = (identity(made.clamp(-1, 1)) - who).norm(dim=1).mean()
+                person = identity(after)
+            losses["identity"] = (identity(made.clamp(-1, 1)) - person).norm(dim=1).mean()
         if index < config.coarse_steps and made.shape[-1] > config.coarse_px:
             before, made, after = (images.resize(picture, config.coarse_px) for picture in (before, made, after))
         if config.perceptual:
             with torch.no_grad():
                 target = perceptual.features(after)
-            parts["perceptual"] = perceptual(made, target).mean()
+            losses["perceptual"] = perceptual(made, target).mean()
         if config.adversarial + config.features > 0 and index >= config.discriminator_from:
             discriminator.requires_grad_(True)
-            discriminator_loss = (least_squares(seen(after), 1.0) + least_squares(seen(made.detach()), 0.0)) / 2
-            state.learn("critics_adam", discriminator_loss, accelerator)
+            discriminator_loss = (least_squares(features(after), 1.0) + least_squares(features(made.detach()), 0.0)) / 2
+            state.update("discriminator_optimizer", discriminator_loss, accelerator)
             discriminator.requires_grad_(False)
             with torch.no_grad():
-                wanted = seen(after)
-            judged = seen(made)
-            parts |= {"adversarial": least_squares(judged, 1.0), "features": feature_matching(wanted, judged)}
-        loss = sum(getattr(config, name) * part for name, part in parts.items())
-        state.learn("student_adam", loss, accelerator)
+                real = features(after)
+            fake = features(made)
+            losses |= {"adversarial": least_squares(fake, 1.0), "features": feature_matching(real, fake)}
+        loss = sum(getattr(config, name) * value for name, value in losses.items())
+        state.update("student_optimizer", loss, accelerator)
         state.index = index + 1
-        update_ema(ema, student, state.index * config.batch, config.batch, config.ema_images)
-        told = torch.stack([loss, discriminator_loss, *parts.values()]).detach()
-        told = (told if accelerator is None else accelerator.reduce(told, "mean")).tolist()
-        if not all(map(math.isfinite, told)):
-            raise TrainingDiverged(
-                f"training broke at step {index}: the student's loss is {told[0]}, the critics' is {told[1]}. Go back to the last "
-                f"checkpoint and lower the rates (now {config.rate:g} and {config.critic_rate:g})."
-            )
+        update_ema(ema, student, ema_decay(state.index * config.batch, config.batch, config.ema_images))
+        values = finite(index, {"loss": loss, "discriminator_loss": discriminator_loss, **losses}, accelerator)
         due = unseen is not None and config.sample_every and state.index % config.sample_every == 0
-        look = look_at(ema, unseen) if due else None
-        told_parts = dict(zip(parts, told[2:], strict=True))
-        yield Step(index, state.index * config.batch, told[0], told_parts, told[1], student, ema, discriminator, state.save, look)
+        grid = sample_grid(ema, unseen) if due else None
+        total, of_discriminator = values.pop("loss"), values.pop("discriminator_loss")
+        networks = student, ema, discriminator
+        yield DistillStep(index, state.index * config.batch, total, values, of_discriminator, *networks, state.save, grid)
 
 
 def stacked(before: Image, picture: Image, strength: Float[Tensor, " batch"]) -> Float[Tensor, "batch 7 height width"]:
-    """What critics look at: the question (a picture and a strength) and an answer."""
+    """The input of a discriminator: the picture before, a picture after, and the strength as a channel."""
     return torch.cat([before, picture, strength.view(-1, 1, 1, 1).expand_as(before[:, :1])], dim=1)
 
 
-def least_squares(seen: Seen, wanted: float) -> Float[Tensor, ""]:
-    """How far the critics' verdicts are from 1, real, or 0, made: squares, averaged over patches, summed over critics (Mao et al. 2017)."""
-    return torch.stack([(layers[-1].float() - wanted).square().mean() for layers in seen]).sum()
+def least_squares(features: Features, target: float) -> Float[Tensor, ""]:
+    """How far the discriminator's outputs are from 1 (real) or 0 (made) (Mao et al. 2017): mean over patches, sum over scales."""
+    return torch.stack([(layers[-1].float() - target).square().mean() for layers in features]).sum()
 
 
-def feature_matching(real: Seen, made: Seen) -> Float[Tensor, ""]:
-    """Mean absolute difference of what the critics saw in both, without the verdicts (Wang et al. 2018, equation 3).
+def feature_matching(real: Features, made: Features) -> Float[Tensor, ""]:
+    """Mean absolute difference of the hidden activations for both pictures, without the outputs (Wang et al. 2018, equation 3).
 
-    Averaged over layers and critics, as the authors' code does.
+    It is the mean over layers and scales, as in the authors' code.
     """
     layers = [pair for one, other in zip(real, made, strict=True) for pair in zip(one[:-1], other[:-1], strict=True)]
     return torch.stack([F.l1_loss(b.float(), a.float()) for a, b in layers]).mean()
 
 
+def finite(index: int, losses: Mapping[str, Tensor], accelerator: Any) -> dict[str, float]:
+    """Losses as numbers, averaged over all processes. Raises TrainingDiverged if one of them is not finite."""
+    values = torch.stack([loss.detach() for loss in losses.values()])
+    values = (values if accelerator is None else accelerator.reduce(values, "mean")).tolist()
+    named = dict(zip(losses, values, strict=True))
+    if not all(map(math.isfinite, values)):
+        raise TrainingDiverged(f"training broke at step {index}: {named}. Go back to the last checkpoint and lower the learning rates.")
+    return named
+
+
 @torch.no_grad()
-def look_at(student: nn.Module, unseen: PairDataset, count: int = LOOK) -> Image:
-    """One picture of some unseen pairs, a row each: before, what the student makes of it, what the teacher made of it."""
+def sample_grid(student: nn.Module, unseen: PairDataset, count: int = 6) -> Image:
+    """One picture of some unseen pairs, a row each: the picture before, the student's and the teacher's picture after."""
     before, after, strength = unseen.batch(range(min(count, len(unseen))))
-    place = next(student.parameters()).device
-    made = student(before.to(place), strength.to(place)).clamp(-1, 1).cpu()
+    device = next(student.parameters()).device
+    made = student(before.to(device), strength.to(device)).clamp(-1, 1).cpu()
     return images.grid(torch.stack([before, made, after], dim=1).flatten(0, 1), columns=3)
 
 
 @torch.no_grad()
-def timidity(student: nn.Module, unseen: PairDataset, read: Callable[[Image], Float[Tensor, " batch"]], count: int = 64) -> float:
-    """By which factor a student's change of the picture falls short of its teacher's, as `read` sees it: 1 is equal, 1.3 is timid.
+def amplitude_ratio(student: nn.Module, unseen: PairDataset, read: Read, count: int = 64) -> float:
+    """The factor, from 1 to 2, that makes a student's edit as strong as its teacher's on unseen pairs.
 
-    Who must answer with one picture where several would do answers with their mean: with less than any of them. The factor is the one
-    that makes the mean move of the score along the strengths equal on unseen pairs, found by bisection between 1 and 2.
+    If several pictures are possible, a network that minimizes a distance answers with their mean, which shows less of the edit than each of
+    them. The student's change of the picture is multiplied by a factor; a bisection finds the one for which the score of `read` moves as
+    far as on the teacher's pictures. A student that is strong enough gets 1.
     """
-    took, towards, wanted = [], [], torch.zeros(())
-    count, place = min(count, len(unseen)), next(student.parameters()).device
-    for at in range(0, count, 8):
-        before, after, strength = (part.to(place) for part in unseen.batch(range(at, min(at + 8, count))))
-        base = read(before)
-        took.append((before, student(before, strength) - before, base))
-        towards.append(strength.sign())
-        wanted = wanted + (strength.sign() * (read(after) - base)).sum()
+    changes, target = [], torch.zeros(())
+    for before, after, strength in _batches(student, unseen, count):
+        score = read(before)
+        changes.append((before, student(before, strength) - before, score, strength.sign()))
+        target = target + (strength.sign() * (read(after) - score)).sum()
 
-    def falls_short(factor: float) -> bool:
-        moved = [
-            way * (read((before + factor * change).clamp(-1, 1)) - base)
-            for (before, change, base), way in zip(took, towards, strict=True)
-        ]
-        return bool(torch.cat(moved).sum() < wanted)
+    def too_weak(factor: float) -> bool:
+        moved = [sign * (read((before + factor * change).clamp(-1, 1)) - score) for before, change, score, sign in changes]
+        return bool(torch.cat(moved).sum() < target)
 
     low, high = 1.0, 2.0
-    if not falls_short(low):
+    if not too_weak(low):
         return low
     for _ in range(6):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falls_short(middle) else (low, middle)
+        half = (low + high) / 2
+        low, high = (half, high) if too_weak(half) else (low, half)
     return (low + high) / 2
 
 
 @torch.no_grad()
 def trial_scores(student: nn.Module, unseen: PairDataset, perceptual: Distance, count: int = 64) -> dict[str, dict[str, float]]:
-    """How near a student comes to its teacher on unseen pairs, as drawn and made unlike what the teacher draws (`photos.TRIALS`).
+    """How near a student comes to its teacher on unseen pairs, and on the same pairs made less like the teacher's (`augment.TRIALS`).
 
-    Each trial changes both pictures of a pair alike. For each: "psnr_db" and "perceptual" of student against teacher, and "left", the
-    perceptual distance that is left of what there was before the filter: 1 is no better than doing nothing, 0 is the teacher.
+    Each trial changes both pictures of a pair alike. For each trial: "psnr_db" and "perceptual" compare student and teacher, and "left" is
+    the perceptual distance that is left, relative to that of the unedited picture: 0 is the teacher, 1 is no better than no edit.
     """
-    sums: dict[str, Tensor] = {name: torch.zeros(3, dtype=torch.float64) for name in TRIALS}
-    count = min(count, len(unseen))
-    if count < 1:
-        raise ShapeError(f"scores need a pair at least; {len(unseen)} unseen ones were given.")
-    place = next(student.parameters()).device
-    for at in range(0, count, 8):
-        before, after, strength = (part.to(place) for part in unseen.batch(range(at, min(at + 8, count))))
+    sums = {name: torch.zeros(3, dtype=torch.float64) for name in TRIALS}
+    if not min(count, len(unseen)):
+        raise ShapeError(f"scores need at least one pair; {len(unseen)} unseen ones were given.")
+    for before, after, strength in _batches(student, unseen, count):
         for name, change in TRIALS.items():
             changed, target = change(before), change(after)
             made = student(changed, strength).clamp(-1, 1)
             psnr = -10 * torch.log10(((made - target) / 2).square().mean(dim=(1, 2, 3)))
             wanted = perceptual.features(target)
             sums[name] += torch.stack([psnr.sum(), perceptual(made, wanted).sum(), perceptual(changed, wanted).sum()]).double().cpu()
+    means = {name: (total / min(count, len(unseen))).tolist() for name, total in sums.items()}
     return {
-        name: {"psnr_db": round(psnr / count, 2), "perceptual": round(made / count, 4), "left": round(made / max(nothing, 1e-9), 3)}
-        for name, (psnr, made, nothing) in ((name, total.tolist()) for name, total in sums.items())
+        name: {"psnr_db": round(psnr, 2), "perceptual": round(made, 4), "left": round(made / max(unedited, 1e-9), 3)}
+        for name, (psnr, made, unedited) in means.items()
     }
 
 
-class Subset:
-    """Some of the pairs, by their numbers: to hold a few back."""
-
-    def __init__(self, pairs: PairDataset, numbers: Sequence[int]) -> None:
-        self.pairs, self.numbers = pairs, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def batch(self, indices: Sequence[int]) -> tuple[Image, Image, Float[Tensor, " batch"]]:
-        """Pictures before, after, and the strength of each edit."""
-        return self.pairs.batch([self.numbers[index] for index in indices])
+def _batches(student: nn.Module, pairs: PairDataset, count: int) -> Iterator[tuple[Image, Image, Tensor]]:
+    """The first `count` pairs, eight at a time, on the student's device."""
+    count, device = min(count, len(pairs)), next(student.parameters()).device
+    for first in range(0, count, 8):
+        before, after, strength = (part.to(device) for part in pairs.batch(range(first, min(first + 8, count))))
+        yield before, after, strength
 
 
-def _refuse(pairs: PairDataset, config: DistillConfig, perceptual: object, identity: object, accelerator: Any) -> None:
+def train_filter(
+    pairs: Pairs,
+    out: Path,
+    config: DistillConfig,
+    *,
+    perceptual: Distance,
+    read: Read,
+    identity: Any = None,
+    holdout: int = HOLDOUT,
+    start: Path | None = None,
+    amplify: float | None = None,
+    stop_after: int | None = None,
+    command: str = "",
+) -> None:
+    """Train a filter on a folder of pairs, forwards and backwards (`Pairs(folder, reverse=True)`), and write its moving average.
+
+    The run is kept beside `out` (`.run.safetensors`) every 50 steps; the same call goes on from there. A sample grid of unseen pairs is
+    kept there, too (`.jpg`). The student begins with the weights of the filter `start`, if it is given. At the end its change is multiplied
+    by `amplify`, or by the `amplitude_ratio` of the score that `read` reads. `stop_after` ends the training before the config's last step.
+    Several processes: start them with `accelerate launch`. Raises ShapeError if fewer than `holdout` + 1 pairs exist.
+    """
+    learn, unseen = split(pairs, holdout)
+    torch.manual_seed(config.seed)
+    accelerator = accelerated()
+    device, first = device_of(accelerator), accelerator is None or accelerator.is_main_process
+    student, kept = Student(), out.with_suffix(".run.safetensors")
+    about = {"pairs": len(learn) // 2, "holdout": holdout, "size_px": unseen.batch([0])[0].shape[-1], "made_as": pairs.settings}
+    about |= {"config": vars(config), "command": command, "pairs_command": pairs.command}
+    if start is not None:
+        weights, theirs = checkpoint.load(start, "filter")
+        checkpoint.load_weights(student, weights, start.name)
+        student.amplify(1 / float(theirs.get("amplified", 1)))  # as it was trained
+        about["started_from"] = {name: theirs.get(name) for name in ("command", "config", "steps_done")}
+    networks = student, MultiscaleDiscriminator(7, DISCRIMINATOR_WIDTH)
+    student, discriminator = (network.to(device, memory_format=torch.channels_last) for network in networks)
+    perceptual, identity = perceptual.to(device), identity and identity.to(device)
+    steps = distill(
+        student, discriminator, learn, perceptual, config, augment=PhotoWarp(), identity=identity, unseen=unseen if first else None,
+        resume=kept if kept.exists() else None, accelerator=accelerator,
+    )  # fmt: skip
+    words = lambda step: " ".join(f"{name} {value:.3f}" for name, value in step.losses.items())  # noqa: E731
+    for step in progress(steps, config.steps, words, quiet=not first, save=kept if first else None):
+        if step.sample_grid is not None:
+            images.write(step.sample_grid, out.with_suffix(".jpg"))
+            save_filter(out, step.ema, {**about, "steps_done": step.index + 1})
+        if step.index + 1 == stop_after:
+            break
+    if first:
+        factor = amplify or amplitude_ratio(step.ema, unseen, read)
+        step.ema.amplify(factor)
+        scores = trial_scores(step.ema, unseen, perceptual)
+        save_filter(out, step.ema, {**about, "steps_done": step.index + 1, "amplified": round(factor, 3), "scores": scores})
+        kept.unlink(missing_ok=True)
+        print("\n".join([f"{out}: on {min(64, len(unseen))} unseen pairs", *(f"  {name:18} {score}" for name, score in scores.items())]))
+
+
+def split(pairs: Pairs, holdout: int) -> tuple[Subset, Subset]:
+    """Pairs to learn from, forwards and backwards, and the first `holdout` ones, forwards only. Raises ShapeError if none are left."""
+    rows = len(pairs) // 2
+    if not 1 <= holdout < rows:
+        raise ShapeError(f"{holdout} of {rows} pairs cannot be held out: hold out 1 or more, and make more pairs with `dvlatent pairs`.")
+    return Subset(pairs, [*range(holdout, rows), *range(rows + holdout, 2 * rows)]), Subset(pairs, range(holdout))
+
+
+def save_filter(out: Path, student: Student, about: Mapping[str, Any]) -> None:
+    """Write a filter in half precision with what is known about it."""
+    direction = about.get("made_as", {}).get("direction", {}).get("name")
+    description = {"kind": "filter", **student.sizes, "direction": direction, "strengths": [-student.reach, student.reach], **about}
+    tensors = {name: value.half() if value.is_floating_point() else value for name, value in student.state_dict().items()}
+    checkpoint.save(out, tensors, {**description, "licence": LICENSE})
+
+
+def _check(pairs: PairDataset, config: DistillConfig, perceptual: object, identity: object) -> None:
     if len(pairs) == 0 or min(config.steps, config.batch) < 1 or not 0 <= config.cooldown < 1:
         raise ShapeError(
             f"{len(pairs)} pairs, {config.steps} steps of {config.batch} and a cooldown of {config.cooldown} cannot be trained on: give a "
             "pair, a step and a batch of 1 at least, and a cooldown from 0 to below 1."
         )
-    if wrong := [name for name in PARTS if not 0 <= getattr(config, name) < math.inf]:
+    if wrong := [name for name in LOSSES if not 0 <= getattr(config, name) < math.inf]:
         raise ShapeError(f"the weight of {', '.join(wrong)} must be 0 or more, and finite.")
-    if sum(getattr(config, name) for name in PARTS) == 0:
-        raise ShapeError(f"with every weight at 0 there is nothing to learn: give one of {', '.join(PARTS)}.")
+    if sum(getattr(config, name) for name in LOSSES) == 0:
+        raise ShapeError(f"with every weight at 0 there is nothing to learn: give one of {', '.join(LOSSES)}.")
     for name, given in (("perceptual", perceptual), ("identity", identity)):
         if getattr(config, name) and given is None:
             raise ShapeError(f"the weight of {name} is {getattr(config, name)}, but none was given: pass {name}=, or set it to 0.")
-    if accelerator is not None and config.batch % accelerator.num_processes:
-        raise ShapeError(f"a batch of {config.batch} cannot be shared by {accelerator.num_processes} processes: make it a multiple.")

@@ -1,27 +1,28 @@
 """How good generated pictures are, and how well ordered a map is: distances between clouds of features. Taught in notebooks 01 and 02.
 
-Everything here reads plain arrays [sample, number]: features of a classifier, codes of an autoencoder, or points of the plane.
-Every value comes with the number of samples that it rests on, for all of these depend on it.
+All functions read plain arrays [sample, number]: features of a classifier, codes of an autoencoder, or points of the plane. Each value
+comes with the number of samples, since all of them depend on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
 from dvlatent.errors import ShapeError
 from dvlatent.stats import Estimate, bootstrap
 
 Cloud = Float[np.ndarray, "sample number"] | Float[Tensor, "sample number"]
-CELLS = 16_000_000  # distances held in memory at once: 128 MB
+ROWS = 1000  # samples that are compared with a whole cloud at a time
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """A number that compares two clouds, and how many samples each of them had."""
 
     value: float
@@ -39,25 +40,25 @@ class Compared:
 class PrecisionRecall:
     """Two failures that one number hides."""
 
-    precision: Estimate  # share of the fakes that look like something real: low when pictures are bad
-    recall: Estimate  # share of the real that some fake looks like: low when the generator leaves things out
+    precision: Estimate  # fraction of the fakes that look like something real: low if pictures are bad
+    recall: Estimate  # fraction of the real that some fake looks like: low if the generator leaves things out
 
 
-def frechet(real: Cloud, fake: Cloud) -> Compared:
-    """Frechet distance of the two Gaussians that have the clouds' means and covariances (Heusel et al. 2017, equation 6).
+def frechet(real: Cloud, fake: Cloud) -> Comparison:
+    """Fréchet distance of the two Gaussians that have the clouds' means and covariances (Heusel et al. 2017, equation 6).
 
-    0 for equal ones. It falls with the number of samples even if nothing else changes, so compare only values of the same N.
+    It is 0 for equal ones. It falls with the number of samples even if nothing else changes, so compare only values of the same N.
     Raises ShapeError for fewer than two samples, other widths, or numbers that are not finite.
     """
     a, b = _pair(real, fake)
     value = gaussian_frechet(a.mean(axis=0), np.cov(a.T, ddof=1), b.mean(axis=0), np.cov(b.T, ddof=1))
-    return Compared(value, len(a), len(b))
+    return Comparison(value, len(a), len(b))
 
 
 def gaussian_frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
     """|mean_a - mean_b|² + tr(A + B - 2 (A B)^½), the same distance from means [number] and covariances [number, number].
 
-    tr (A B)^½ is the sum of the singular values of A^½ B^½. So only roots of symmetric matrices are needed: nothing is complex, and
+    tr (A B)^½ is the sum of the singular values of A^½ B^½. So only roots of symmetric matrices are needed: no number is complex, and
     covariances without full rank do no harm.
     """
     cov_a, cov_b = np.atleast_2d(cov_a), np.atleast_2d(cov_b)
@@ -69,8 +70,8 @@ def gaussian_frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, 
 def kid(real: Cloud, fake: Cloud, blocks: int = 20, seed: int = 0) -> Estimate:
     """Kernel distance: the unbiased squared MMD with kernel (x·y / d + 1)³ (Binkowski et al. 2018, section 4).
 
-    Unlike the Frechet distance its expectation does not depend on N; it may come out below 0 for equal clouds. The clouds are cut into
-    `blocks` that share no sample; the value is the mean over the blocks, and their scatter gives the interval.
+    Unlike the Fréchet distance, its expectation does not depend on N; for equal clouds it may be below 0. The clouds are cut into
+    `blocks` that share no sample; the value is the mean over the blocks, and their variation gives the interval.
     """
     a, b = _pair(real, fake)
     most = min(len(a), len(b)) // 2
@@ -78,48 +79,43 @@ def kid(real: Cloud, fake: Cloud, blocks: int = 20, seed: int = 0) -> Estimate:
         raise ShapeError(f"{blocks} blocks of {len(a)} and {len(b)} samples: take 2 to {most}, so that every block has two of each.")
     rng = np.random.RandomState(seed)
     parts = (np.array_split(x[rng.permutation(len(x))], blocks) for x in (a, b))
-    found = bootstrap(np.array([_mmd(x, y) for x, y in zip(*parts, strict=True)]))
-    return Estimate(found.value, found.low, found.high, min(len(a), len(b)))
+    estimate = bootstrap(np.array([_mmd(x, y) for x, y in zip(*parts, strict=True)]))
+    return Estimate(estimate.value, estimate.low, estimate.high, min(len(a), len(b)))
 
 
 def precision_recall(real: Cloud, fake: Cloud, k: int = 3) -> PrecisionRecall:
-    """Both clouds become regions: a ball around each sample that reaches its k-th neighbour (Kynkäänniemi et al. 2019, section 2).
+    """Both clouds become regions: a ball around each sample that reaches its k-th neighbor (Kynkäänniemi et al. 2019, section 2).
 
-    Precision is the share of fakes inside the real region, recall the share of the real inside the fake one.
+    Precision is the fraction of fakes inside the real region, recall the fraction of the real inside the fake one.
     """
     a, b = _pair(real, fake)
-    _enough(k, min(len(a), len(b)) - 1)
+    _check_k(k, min(len(a), len(b)) - 1)
     return PrecisionRecall(bootstrap(_inside(b, a, k)), bootstrap(_inside(a, b, k)))
 
 
 def knn_accuracy(codes: Cloud, labels: np.ndarray, test_codes: Cloud, test_labels: np.ndarray, k: int = 10) -> Estimate:
-    """Share of the test codes whose k nearest codes, by majority, have their label (Cover and Hart 1967). How pure a map is.
+    """Fraction of the test codes whose k nearest codes, by majority, have their label (Cover and Hart 1967). How pure a map is.
 
     On a tie the smaller label wins. The test codes must come from pictures that the map was not fitted to.
     """
     a, b = _pair(codes, test_codes)
     y, truth = _labels(labels, a), _labels(test_labels, b)
-    _enough(k, len(a))
-    classes, at = np.unique(y, return_inverse=True)
-    votes = np.concatenate([at[_nearest(near, k)] for _, near in _distances(b, a)])  # [test, k]
-    counts = (votes[:, :, None] == np.arange(len(classes))).sum(axis=1)  # [test, class]
-    return bootstrap(classes[counts.argmax(axis=1)] == truth)
+    _check_k(k, len(a))
+    return bootstrap(KNeighborsClassifier(k).fit(a, y).predict(b) == truth)
 
 
-def neighbours(codes: Cloud, labels: np.ndarray, k: int = 10) -> Float[np.ndarray, "label label"]:
-    """Who lies beside whom: row i tells the labels of the k nearest neighbours of codes labelled i, as shares that add up to 1.
+def neighbors(codes: Cloud, labels: np.ndarray, k: int = 10) -> Float[np.ndarray, "label label"]:
+    """Which labels lie beside which: row i has the labels of the k nearest neighbors of codes labelled i, as fractions that add up to 1.
 
-    Nobody is their own neighbour. Rows and columns are the labels in order. The diagonal is purity; off it lie the confusions.
+    A code is not its own neighbor. Rows and columns are the labels in order. The diagonal is purity; off it lie the confusions.
     """
     a = _cloud(codes)
     y = _labels(labels, a)
-    _enough(k, len(a) - 1)
+    _check_k(k, len(a) - 1)
     classes, at = np.unique(y, return_inverse=True)
+    nearest = NearestNeighbors(n_neighbors=k).fit(a).kneighbors(return_distance=False)  # [sample, k]
     table = np.zeros((len(classes), len(classes)))
-    for first, near in _distances(a, a):
-        rows = np.arange(len(near))
-        near[rows, first + rows] = np.inf
-        np.add.at(table, (at[first : first + len(near), None], at[_nearest(near, k)]), 1)
+    np.add.at(table, (at[:, None], at[nearest]), 1)
     return table / table.sum(axis=1, keepdims=True)
 
 
@@ -134,29 +130,13 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _inside(samples: np.ndarray, region: np.ndarray, k: int) -> Bool[np.ndarray, " sample"]:
-    """Which samples lie in a ball around a point of the region that reaches that point's k-th neighbour."""
-    reach = np.concatenate([np.partition(near, k, axis=1)[:, k] for _, near in _distances(region, region)])  # place 0 is the point itself
-    return np.concatenate([(near <= reach).any(axis=1) for _, near in _distances(samples, region)])
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Squared distances from a to b, some rows at a time: (first row, [rows, len(b)])."""
-    middle = b.mean(axis=0)  # far from 0 the subtraction below would lose digits
-    a, b = a - middle, b - middle
-    rows = max(CELLS // len(b), 1)
-    for first in range(0, len(a), rows):
-        some = a[first : first + rows]
-        near = np.square(some).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * some @ b.T
-        yield first, np.maximum(near, 0, out=near)
-
-
-def _nearest(near: np.ndarray, k: int) -> np.ndarray:
-    """The columns of the k smallest of each row, in no order."""
-    return np.argpartition(near, k - 1, axis=1)[:, :k]
+    """Which samples lie in a ball around a point of the region that reaches that point's k-th neighbor."""
+    radius = NearestNeighbors(n_neighbors=k).fit(region).kneighbors()[0][:, -1]
+    return np.concatenate([(cdist(samples[at : at + ROWS], region) <= radius).any(axis=1) for at in range(0, len(samples), ROWS)])
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a symmetric matrix without negative eigenvalues, but for rounding."""
+    """The symmetric square root of a symmetric matrix whose eigenvalues are negative by rounding only."""
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
@@ -183,6 +163,6 @@ def _labels(labels: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return y
 
 
-def _enough(k: int, most: int) -> None:
+def _check_k(k: int, most: int) -> None:
     if not 1 <= k <= most:
-        raise ShapeError(f"k = {k} neighbours of so few samples: take 1 to {most}, or more samples.")
+        raise ShapeError(f"k = {k} neighbors of so few samples: take 1 to {most}, or more samples.")

@@ -21,16 +21,15 @@ from dvlatent import images
 from dvlatent.directions import Direction
 from dvlatent.editing.effects import Effects
 from dvlatent.errors import ShapeError
-from dvlatent.faces.combine import combine
+from dvlatent.faces.attributes import combine
 from dvlatent.faces.perceptual import Distance
 from dvlatent.latents import broadcast, w_of
-from dvlatent.metrics.blobs import blobs
 from dvlatent.stats import Estimate, bootstrap
 from dvlatent.types import BATCH, Generator, Identity, Image, Predictor, Render, renderer
 
 TEACHER = "teacher"
 Apply = Callable[[Image, float], Image]  # a Filter, or anything that is called like one
-Look = Callable[[str, float, Image, Image], None]  # who made it, the amount, before, after
+Measure = Callable[[str, float, Image, Image], None]  # the maker, the amount, pictures before and after
 
 
 @torch.no_grad()
@@ -44,44 +43,44 @@ def side_by_side(
     identity: Identity | None = None,
     psi: float = 0.7,
     render: Render | None = None,
-    look: Look | None = None,
+    also: Measure | None = None,
 ) -> dict[str, Effects]:
     """The same edit by the generator ("teacher") and by each filter, on the same faces: name -> Effects, for `success` and the like.
 
-    Pictures are rounded to bytes first, as in a file. `look` is called with every pair of batches, for whatever else is to be measured.
-    Raises DirectionMismatch for a direction of another generator, ShapeError for no seeds or a filter called "teacher".
+    Pictures are rounded to bytes first, as in a file. `also` is called with every batch, for further measures. Raises DirectionMismatch
+    for a direction of another generator, ShapeError for no seeds or a filter called "teacher".
     """
     direction.check(generator)
     if TEACHER in filters or not amounts:
         raise ShapeError(f"give amounts, and filters under names of their own; given: {list(amounts)}, {', '.join(filters)}.")
-    judge, draw, rest = combine(predictors), renderer(generator, render)[0], iter(seeds)
-    befores, done = [], []
-    afters: dict[str, list[Tensor]] = {name: [] for name in (TEACHER, *filters)}
-    apart: dict[str, list[Tensor]] = {name: [] for name in afters}
-    while some := tuple(islice(rest, BATCH)):
-        ws = broadcast(w_of(generator, some, psi), generator.num_layers)
-        before = _bytes(draw(ws))
-        who = identity(before).cpu() if identity else None
-        befores.append(judge(before).float().cpu())
-        edit: dict[str, Apply] = {TEACHER: lambda _, amount, ws=ws: draw(direction.move(ws, amount)), **filters}
-        for name, apply in edit.items():
-            made = [_bytes(apply(before, float(amount))) for amount in amounts]
-            afters[name].append(torch.stack([judge(picture).float().cpu() for picture in made]))  # [amount, face, name]
-            apart[name] += [torch.stack([(identity(picture).cpu() - who).norm(dim=1) for picture in made])] if identity else []
-            for amount, picture in zip(amounts, made, strict=True):
-                if look is not None:
-                    look(name, float(amount), before, picture)
-        done += some
+    predictor, draw, rest = combine(predictors), renderer(generator, render)[0], iter(seeds)
+    amounts, makers, befores, done = [float(amount) for amount in amounts], (TEACHER, *filters), [], []
+    afters: dict[str, list[Tensor]] = {name: [] for name in makers}
+    distances: dict[str, list[Tensor]] = {name: [] for name in makers}
+    while chosen := tuple(islice(rest, BATCH)):
+        ws = broadcast(w_of(generator, chosen, psi), generator.num_layers)
+        before = _as_bytes(draw(ws))
+        person = identity(before).cpu() if identity else None
+        befores.append(predictor(before).float().cpu())
+        teacher: Apply = lambda _, amount, ws=ws: draw(direction.move(ws, amount))  # noqa: E731
+        for name, apply in {TEACHER: teacher, **filters}.items():
+            made = [_as_bytes(apply(before, amount)) for amount in amounts]
+            afters[name].append(torch.stack([predictor(picture).float().cpu() for picture in made]))  # [amount, face, name]
+            if identity:
+                distances[name].append(torch.stack([(identity(picture).cpu() - person).norm(dim=1) for picture in made]))
+            for amount, picture in zip(amounts, made, strict=True) if also else ():
+                also(name, amount, before, picture)
+        done += chosen
     if not done:
         raise ShapeError("nothing can be measured on no faces: give seeds, such as range(500_000, 500_100).")
-    told = tuple(float(amount) for amount in amounts), tuple(judge.names), tuple(done), torch.cat(befores)
-    return {name: Effects(*told, torch.cat(afters[name], 1), torch.cat(apart[name], 1) if identity else None) for name in afters}
+    shared = tuple(amounts), tuple(predictor.names), tuple(done), torch.cat(befores)
+    return {name: Effects(*shared, torch.cat(afters[name], 1), torch.cat(distances[name], 1) if identity else None) for name in makers}
 
 
 def rises(measured: Effects, name: str, slack: float = 0.0) -> Estimate:
-    """The share of faces whose score rises from every amount to the next, the unedited face among them at amount 0.
+    """The fraction of faces whose score rises from each amount to the next; the unedited face counts as amount 0.
 
-    A step back by up to `slack` is forgiven: predictors jitter.
+    With `slack`, a step back by less than that counts as a rise: predictors are not exact.
     """
     order = sorted([*enumerate(measured.amounts), (-1, 0.0)], key=lambda one: one[1])
     before, after = measured.before[:, measured.at(name)], measured.after[:, :, measured.at(name)]
@@ -89,55 +88,26 @@ def rises(measured: Effects, name: str, slack: float = 0.0) -> Estimate:
     return bootstrap((along.diff(dim=0) > -slack if slack else along.diff(dim=0) > 0).all(dim=0).numpy())
 
 
-class Features:
-    """Describes pictures for KID: what the perceptual network sees in its last two stages, averaged over the picture: 192 numbers.
+@torch.no_grad()
+def kid_features(distance: Distance, image: Image) -> Float[np.ndarray, "batch 192"]:
+    """Describe pictures for `kid`: [batch, 3, size, size] in [-1, 1] -> [batch, 192].
 
-    KID is usually taken of Inception's features, trained on the same ImageNet: values compare among themselves only.
+    The numbers are the activations of the perceptual network's last two stages, averaged over the picture. KID usually takes those of
+    Inception, which was trained on the same ImageNet: compare these values only with each other.
     """
-
-    def __init__(self, distance: Distance) -> None:
-        self.network = distance.network
-
-    @torch.no_grad()
-    def __call__(self, image: Image) -> Float[np.ndarray, "batch 192"]:
-        """[batch, 3, size, size] in [-1, 1] -> [batch, 192]."""
-        stages = self.network(images.resize(image, 256))[-2:]
-        return torch.cat([stage.mean(dim=(2, 3)) for stage in stages], dim=1).cpu().numpy()
-
-
-class Count:
-    """Collects what `side_by_side` shows: features for KID, and pictures with blobs, by who made them."""
-
-    def __init__(self, features: Features | None = None, amounts: Sequence[float] | None = None) -> None:
-        self.features, self.amounts = features, amounts
-        self.seen: dict[str, list[np.ndarray]] = {}
-        self.pictures: dict[str, int] = {}
-        self.spotted: dict[str, list[tuple[float, Image, Image]]] = {}
-
-    def __call__(self, name: str, amount: float, before: Image, after: Image) -> None:
-        """One batch of one maker."""
-        if self.amounts is not None and amount not in self.amounts:
-            return
-        if self.features is not None:
-            self.seen.setdefault(name, []).append(self.features(after))
-        self.pictures[name] = self.pictures.get(name, 0) + len(after)
-        spotted = self.spotted.setdefault(name, [])
-        spotted += [(amount, a[None], b[None]) for a, b, found in zip(before, after, blobs(before, after), strict=True) if found]
-
-    def cloud(self, name: str) -> Float[np.ndarray, "picture 192"]:
-        """All features of one maker's pictures."""
-        return np.concatenate(self.seen[name])
+    stages = distance.network(images.resize(image, 256))[-2:]
+    return torch.cat([stage.mean(dim=(2, 3)) for stage in stages], dim=1).cpu().numpy()
 
 
 def seconds_a_photo(run: Callable[[], object], times: int = 20) -> float:
-    """How long a call takes: the median of some, after one that does not count."""
+    """The time of a call: the median of some, after one that does not count."""
     run()
-    took = []
+    seconds = []
     for _ in range(times):
-        began = time.perf_counter()
+        started = time.perf_counter()
         run()
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def onnx_runner(path: str, threads: int = 2) -> Apply:
@@ -155,5 +125,5 @@ def onnx_runner(path: str, threads: int = 2) -> Apply:
     return run
 
 
-def _bytes(picture: Image) -> Image:
+def _as_bytes(picture: Image) -> Image:
     return images.from_uint8(images.to_uint8(picture))

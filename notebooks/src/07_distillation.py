@@ -40,10 +40,10 @@ import torch
 
 import dvlatent
 from dvlatent import images
-from dvlatent.distillation import pairing
+from dvlatent.distillation import pairs
 from dvlatent.distillation.pix2pixhd import MultiscaleDiscriminator, Student
 from dvlatent.distillation.train import DistillConfig, distill
-from dvlatent.faces.detector import Clean
+from dvlatent.faces.detector import FaceCheck
 from dvlatent.lessons import plot
 from dvlatent.lessons.teach import check
 from dvlatent.metrics import filters as measure_filter
@@ -67,7 +67,7 @@ attributes, landmarks, identity = (dvlatent.load(name) for name in ("attributes"
 #
 # ## The textbook: pairs
 #
-# By hand, for one person: dice, w, a step of +2 along the formula, two pictures. Nothing else may differ, so the noise is the same in both,
+# By hand, for one person: a random vector, its w, a step of +2 along the formula, two pictures. Nothing else may differ, so the noise is the same in both,
 # and only the layers that carry age are moved (3 to 15; lesson 05 measured that).
 
 # %%
@@ -86,22 +86,22 @@ plot.show(fig, alt="A generated person twice: as drawn, and the same person much
 #
 # > **Predict:** of forty people moved two steps, how many pairs would you rather not show to a student? And what would be wrong with them?
 #
-# `pairing.candidates` draws them and judges each by rules: did age move far enough (in the picture *and* in its mirror image)? Did everything else
+# `pairs.candidates` draws them and judges each by rules: did age move far enough (in the picture *and* in its mirror image)? Did everything else
 # stay: perceived gender, pose, smile, and the person (identity distance below 0.6)? Does a face detector still see one clean face?
 
 # %%
-rules, instruments = pairing.RULES["age"], [attributes, landmarks, Clean()]
+rules, instruments = pairs.RULES["age"], [attributes, landmarks, FaceCheck()]
 seeds = range(2_000_000, 2_000_040)
-steps = list(pairing.candidates(faces, age, seeds, instruments, identity, rules, pairing.PairsConfig(low=2, high=2, psi=0.8)))
+steps = list(pairs.candidates(faces, age, seeds, instruments, identity, rules, pairs.PairsConfig(low=2, high=2, psi=0.8)))
 reasons = [reason for step in steps for reason in step.reasons]
 for reason, count in Counter(reasons).most_common():
     print(f"{count:3} of {len(reasons)}: {reason}")
 
 # %%
 before, after = (torch.cat([getattr(step, side) for step in steps]) for side in ("before", "after"))  # [40, 3, 256, 256] each
-refused = [at for at, reason in enumerate(reasons) if reason != pairing.KEPT][:5]
+refused = [at for at, reason in enumerate(reasons) if reason != pairs.KEPT][:5]
 shown = torch.cat([images.resize(side[refused], 192) for side in (before, after)])
-fig = plot.labelled_grid(
+fig = plot.labeled_grid(
     shown, rows=["before", "after"], columns=[reasons[at].replace(" did not", "\ndid not") for at in refused],
     caption="Pages torn out of the textbook. What the student never sees, it cannot copy.",
 )  # fmt: skip
@@ -116,10 +116,10 @@ plot.show(fig, alt="Five refused pairs in columns, before above after, each titl
 # One rule by hand: the person.
 
 # %%
-apart = (identity(after) - identity(before)).norm(dim=1)
-same_person = apart < 0.6
-check("identity distances by hand", apart, torch.cat([step.apart for step in steps]), tol=1e-3)
-print(f"another person, by this rule alone: {int((~same_person).sum())} of {len(apart)}")
+distance = (identity(after) - identity(before)).norm(dim=1)
+same_person = distance < 0.6
+check("identity distances by hand", distance, torch.cat([step.identity_distance for step in steps]), tol=1e-3)
+print(f"another person, by this rule alone: {int((~same_person).sum())} of {len(distance)}")
 
 # %% [markdown]
 # `dvlatent pairs --edit "age:-2..+2" --count 50000 --out DIR` does the same by the thousand, on as many computers as you have, and can be stopped at
@@ -140,7 +140,7 @@ check("strength 0 gives back the photo, before any training", student.eval()(sma
 
 # %% [markdown]
 # Now train it on your own pairs, the kept ones, at 64 pixels: small enough for half a minute on two cores. Six pairs are held back. A real filter is
-# taught with a perceptual distance and with critics as well (lesson 01's game); here only the plainest loss, the mean difference of pixels.
+# taught with a perceptual distance and with a discriminator as well (lesson 01's game); here only the plainest loss, the mean difference of pixels.
 
 
 # %%
@@ -157,7 +157,7 @@ class Pages:
         return self.before[numbers], self.after[numbers], torch.full((len(numbers),), 2.0)
 
 
-kept = [at for at, reason in enumerate(reasons) if reason == pairing.KEPT]
+kept = [at for at, reason in enumerate(reasons) if reason == pairs.KEPT]
 textbook, exam = Pages(kept[:-6]), Pages(kept[-6:])
 
 
@@ -174,11 +174,11 @@ def off(net, pages):
 
 
 torch.manual_seed(0)
-student, curve, looks = Student(width=8, blocks=3), [], {}
+student, curve, snapshots = Student(width=8, blocks=3), [], {}
 config = DistillConfig(steps=1000, batch=8, perceptual=0, adversarial=0, features=0, coarse_steps=0, ema_images=0, sample_every=0)
 for step in distill(student, MultiscaleDiscriminator(7, width=8), textbook, None, config):
     if step.index in (99, 999):
-        looks[step.index + 1] = copy.deepcopy(step.ema)
+        snapshots[step.index + 1] = copy.deepcopy(step.ema)
     if step.index % 20 == 19:
         curve.append((step.index + 1, off(step.ema, textbook), off(step.ema, exam)))
 
@@ -196,9 +196,9 @@ print(f"left to do after training: {curve[-1][1]:.1f} on pages it read, {curve[-
 # %%
 b, a, strength = (torch.cat(both) for both in zip(textbook.batch([0, 1]), exam.batch([0, 1, 2]), strict=True))
 with torch.no_grad():
-    rows = torch.cat([b, *(net.eval()(b, strength) for net in looks.values()), a])
-names, columns = ["before", *(f"step {index}" for index in looks), "the teacher"], ["read", "read", *3 * ["unseen"]]
-fig = plot.labelled_grid(rows, rows=names, columns=columns, caption="Your student on two pages that it read, and on three people whom it never saw.")
+    rows = torch.cat([b, *(net.eval()(b, strength) for net in snapshots.values()), a])
+names, columns = ["before", *(f"step {index}" for index in snapshots), "the teacher"], ["read", "read", *3 * ["unseen"]]
+fig = plot.labeled_grid(rows, rows=names, columns=columns, caption="Your student on two pages that it read, and on three people whom it never saw.")
 plot.show(fig, alt="Five small faces in columns; the student ages the two that it read as the teacher does, and only stains the three unseen ones.")
 
 # %% [markdown]
@@ -206,8 +206,8 @@ plot.show(fig, alt="Five small faces in columns; the student ages the two that i
 # The cure is more pages. The filter that we ship read some fifteen hundred, forwards and backwards (the old face as the question, the natural one
 # as the answer), moved, relit and covered at random so that a photo cannot surprise it, with better losses, for two hours instead of half a minute.
 #
-# And one number more. Who must answer with one picture where several would do, answers with their mean: **timidly**. So in the end everything that the
-# student adds is multiplied by one factor, found on held-back pairs: until age moves as far there as with the teacher.
+# And one number more. If several pictures are possible, the student answers with their mean, which is **timid**: it shows less of the edit than each of
+# them. So in the end everything that the student adds is multiplied by one factor, found on held-back pairs: until age moves as far there as with the teacher.
 #
 # ## The shipped one, and its dial
 
@@ -221,7 +221,7 @@ with torch.no_grad():
     portraits = faces.preview(ws).clamp(-1, 1)
 dial = (-2, -1, 0, 1, 2)
 rows = torch.stack([older(portraits[1:], amount) for amount in dial], dim=1).flatten(0, 1)  # [3 people * 5 strengths, 3, 256, 256]
-fig = plot.labelled_grid(rows, rows=["", "", ""], columns=[f"{amount:+d}" if amount else "photo" for amount in dial], caption="One network, one dial. No w anywhere.")
+fig = plot.labeled_grid(rows, rows=["", "", ""], columns=[f"{amount:+d}" if amount else "photo" for amount in dial], caption="One network, one dial. No w anywhere.")
 plot.show(fig, alt="Three unseen people in rows, from two steps younger to two steps older, made by the filter.")
 
 # %% [markdown]
@@ -233,7 +233,7 @@ plot.show(fig, alt="Three unseen people in rows, from two steps younger to two s
 with torch.no_grad():
     taught = faces.preview(age.move(ws, 2)).clamp(-1, 1)
 rows = torch.cat([portraits, taught, older(portraits, 2)])
-fig = plot.labelled_grid(rows, rows=["photo", "teacher", "student"], columns=[f"seed {seed}" for seed in people], caption="Two steps older: the teacher knows the w, the student has only the picture.")
+fig = plot.labeled_grid(rows, rows=["photo", "teacher", "student"], columns=[f"seed {seed}" for seed in people], caption="Two steps older: the teacher knows the w, the student has only the picture.")
 plot.show(fig, alt="Four people: as drawn, aged by the generator, and aged by the filter; the last two rows look alike, the last one softer.")
 
 # %% [markdown]
@@ -241,8 +241,8 @@ plot.show(fig, alt="Four people: as drawn, aged by the generator, and aged by th
 
 # %%
 judge = dvlatent.load("judge")
-train_cyclegan = dvlatent.load("age-cyclegan")  # of whom more below
-makers = {"student": older, "CycleGAN": train_cyclegan}
+cyclegan = dvlatent.load("age-cyclegan")  # of whom more below
+makers = {"student": older, "CycleGAN": cyclegan}
 found = measure_filter.side_by_side(faces, age, makers, (-1.85, 1.85), range(500_100, 500_112), judge, identity)
 for name, one in found.items():
     younger, aged = one.change("age").mean(dim=1).tolist()
@@ -302,7 +302,7 @@ from dvlatent.distillation.augment import TRIALS
 photos = torch.cat([change(her) for change in TRIALS.values()])
 with torch.no_grad():
     rows = torch.cat([photos, older(photos, 2)])
-fig = plot.labelled_grid(rows, rows=["photo", "older"], columns=list(TRIALS), caption="What the generator cannot draw, the student can still age.")
+fig = plot.labeled_grid(rows, rows=["photo", "older"], columns=list(TRIALS), caption="What the generator cannot draw, the student can still age.")
 plot.show(fig, alt="Six versions of one portrait, shifted, turned, darkened, covered and compressed; below each, the same picture aged by the filter.")
 
 # %% [markdown]
@@ -342,20 +342,20 @@ print(f"finest detail, photo = 1: teacher {detail(near[1:2]) / detail(near[:1]):
 # ## And without pairs?
 #
 # A **CycleGAN** (Zhu et al. 2017; lesson 10) learns from two heaps, young people here and old people there, never the same one twice. Two
-# generators lead over and back, a critic guards each heap, and who goes over and back must come home unchanged. We gave it networks as
+# generators lead over and back, a discriminator guards each heap, and who goes over and back must come home unchanged. We gave it networks as
 # wide as the student's, 800 young and 800 old faces, and about as much computing as the student had.
 #
 # > **Predict:** what has it learned about ageing, in the same time?
 
 # %%
 with torch.no_grad():
-    row = torch.cat([picture for one in portraits[2:].split(1) for picture in (one, older(one, 2), train_cyclegan(one, 2))])
+    row = torch.cat([picture for one in portraits[2:].split(1) for picture in (one, older(one, 2), cyclegan(one, 2))])
 fig = plot.strip(images.resize(row, 192), titles=2 * ["photo", "student", "CycleGAN"], caption="The same computing time: with pairs, and without.")
 plot.show(fig, alt="Two people, aged by the student with grey hair and wrinkles, and by the CycleGAN: coarse, discoloured, and hardly older.")
 
 # %% [markdown]
 # **Check your guess**, and the third line of the table above. It has to find out by itself *which* difference of the heaps is meant, with no picture that shows
-# it; the wars of lesson 01 are fought twice, and every cycle runs through both generators. Colours and contrast fool a critic first. Given days of
+# it; the wars of lesson 01 are fought twice, and every cycle runs through both generators. Colours and contrast fool a discriminator first. Given days of
 # a graphics card it does learn to age. Yet even then nobody can tell it that a beard is no part of ageing: pairs say which change is meant.
 #
 # And what is each part of *our* training worth? Go on with the shipped student for 350 steps, with all parts or without one
@@ -367,9 +367,9 @@ plot.show(fig, alt="Two people, aged by the student with grey hair and wrinkles,
 # | the filter of pairs | 1.3 (0.4 to 2.6) | 0.93 |
 # | feature matching | 2.3 (0.9 to 3.6) | 0.93 |
 # | the perceptual distance | 2.3 (1.2 to 3.6) | 0.94 |
-# | critics of any kind | 5.2 (2.8 to 6.9) | 0.96 |
+# | any discriminator | 5.2 (2.8 to 6.9) | 0.96 |
 #
-# Without critics the pictures drift away from the teacher's. The other rows overlap: in so short a time this experiment cannot tell them apart, and says so.
+# Without a discriminator the pictures drift away from the teacher's. The other rows overlap: in so short a time this experiment cannot tell them apart, and says so.
 #
 # ## One recipe, other edits
 #
@@ -395,14 +395,14 @@ plot.show(fig, alt="One person five times: serious, as drawn, with a broad smile
 # `attributes(picture)[:, 0]` is the perceived age.
 
 # %% tags=["exercise"]
-mine = ...  # your line; before, after and apart are there
-check("exercise 1", mine, (attributes(after)[:, 0] - attributes(before)[:, 0] >= 15) & (apart < 0.5))
+mine = ...  # your line; before, after and distance are there
+check("exercise 1", mine, (attributes(after)[:, 0] - attributes(before)[:, 0] >= 15) & (distance < 0.5))
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# mine = (attributes(after)[:, 0] - attributes(before)[:, 0] >= 15) & (apart < 0.5)
+# mine = (attributes(after)[:, 0] - attributes(before)[:, 0] >= 15) & (distance < 0.5)
 # ```
 #
 # Stricter rules keep fewer pages and cleaner ones. The price is paid in computing time: each refused pair was drawn for nothing.

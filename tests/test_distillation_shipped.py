@@ -1,4 +1,4 @@
-"""The filters that we ship: what their files say, the same answers from ONNX, and that they do to unseen faces what their name says."""
+"""The filters that we ship: what their files say, the same outputs from ONNX, and that they do to unseen faces what their name says."""
 
 import onnxruntime
 import pytest
@@ -12,16 +12,13 @@ from dvlatent.latents import w_of
 from dvlatent.metrics.blobs import blobs
 from dvlatent.zoo import available
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NAMES = [name for name in available() if name.endswith("-filter")]
 READ = {"age": "age", "gender": "male", "smile": "smile"}  # what the judge reads of each
 
 
 @pytest.fixture(scope="module")
-def people():
+def people(faces):
     """Four unseen faces, [4, 3, 256, 256]."""
-    faces = dvlatent.load("faces")
     with torch.no_grad():
         return faces.preview(dvlatent.broadcast(w_of(faces, range(510_000, 510_004), 0.7), faces.num_layers)).clamp(-1, 1)
 
@@ -48,8 +45,7 @@ def test_onnx_runtime_gives_the_same_pictures(one, people, tmp_path):
     assert_close(torch.from_numpy(given), one.network(people, strength), atol=1e-4, rtol=0)
 
 
-def test_it_does_what_its_name_says_and_makes_no_blobs(one, people):
-    judge = dvlatent.load("judge")
+def test_it_does_what_its_name_says_and_makes_no_blobs(one, people, judge):
     column = judge.names.index(READ[one.name])
     less, more = one(people, one.low), one(people, one.high)
     before, low, high = (judge(picture)[:, column].mean() for picture in (people, less, more))
@@ -58,9 +54,9 @@ def test_it_does_what_its_name_says_and_makes_no_blobs(one, people):
 
 
 def test_the_way_without_pairs_is_there_to_compare_with(people):
-    train_cyclegan = dvlatent.load("age-cyclegan")
+    cyclegan = dvlatent.load("age-cyclegan")
     with torch.no_grad():
-        old, young = train_cyclegan(people, 2.0), train_cyclegan(people, -2.0)
+        old, young = cyclegan(people, 2.0), cyclegan(people, -2.0)
     assert old.shape == people.shape and bool(torch.isfinite(old).all())
     assert float((old - young).abs().mean()) > 0.05  # two generators, not one
-    assert "recipes/cyclegan.py" in train_cyclegan.about["command"]
+    assert "recipes/cyclegan.py" in cyclegan.about["command"]

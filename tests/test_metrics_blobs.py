@@ -1,4 +1,4 @@
-"""The blob test: spots that were planted are found where they are, edits that are clean are left in peace."""
+"""The blob test: it finds planted spots where they are, and none in clean edits."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 
 from dvlatent import images, load
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast, normal, truncate
+from dvlatent.latents import broadcast, normal
 from dvlatent.metrics.blobs import blobs
 from dvlatent.toy.faces import ToyFaces
 
@@ -19,15 +19,15 @@ RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", 
 
 @pytest.fixture(scope="module")
 def edits():
-    """Clean edits: twelve toy faces grown older, twelve that smile more, before and after, 256 px."""
-    toy = ToyFaces(resolution=256)
+    """Clean edits: twelve toy faces grown older, twelve that smile more, before and after, 128 px."""
+    toy = ToyFaces(resolution=128)
     ws = broadcast(toy.mapping(normal(range(12), toy.z_dim)), toy.num_layers)
     before = toy.synthesis(ws)
     return torch.cat([before, before]), torch.cat([toy.synthesis((1.5 * toy.truth[name])(ws)) for name in ("age", "smile")])
 
 
 @pytest.fixture(scope="module")
-def faces():
+def retouched():
     """Eight generated faces, 256 px, and the same ones lighter, warmer and smoother: a change of every pixel."""
     files = np.split(RECORDED["jpegs"], np.cumsum(RECORDED["jpeg_sizes"])[:-1])[:8]
     before = images.from_uint8(np.stack([np.asarray(Image.open(io.BytesIO(file.tobytes()))) for file in files]))
@@ -37,40 +37,39 @@ def faces():
 
 
 def plant(after, seed, height, radius):
-    """One spot in each picture, at a random place: the pictures and the places."""
+    """One spot in each picture, at a random place: the pictures and the centers."""
     rng = np.random.RandomState(seed)
-    planted, places = after.clone(), []
-    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    planted, centers = after.clone(), []
+    side = after.shape[-1]
+    y, x = torch.meshgrid(torch.arange(side) / side, torch.arange(side) / side, indexing="ij")
     for one in planted:
         at = rng.uniform(0.15, 0.85, 2)
-        spot = height * torch.exp(-0.5 * ((x / 256 - at[0]) ** 2 + (y / 256 - at[1]) ** 2) * (256 / radius) ** 2)
-        here = float(one[:, int(256 * at[1]), int(256 * at[0])].mean())
+        spot = height * torch.exp(-0.5 * ((x - at[0]) ** 2 + (y - at[1]) ** 2) * (256 / radius) ** 2)
+        here = float(one[:, int(side * at[1]), int(side * at[0])].mean())
         one.add_(spot if here < 0 else -spot).clamp_(-1, 1)  # to the side on which there is room
-        places.append(at)
-    return planted, places
+        centers.append(at)
+    return planted, centers
 
 
-def test_clean_edits_have_none(edits, faces):
-    for before, after in (edits, faces):
+def test_clean_edits_have_none(edits, retouched):
+    for before, after in (edits, retouched):
         assert not any(blobs(before, after)) and not any(blobs(after, before)) and not any(blobs(before, before))
 
 
-def test_clean_edits_of_the_generator_have_none():
-    generator, age = load("faces"), load("age-direction")
-    w = truncate(generator.mapping(normal([85, 265], 512)), toward=generator.w_mean, psi=0.7)
-    ws = broadcast(w, generator.num_layers)
+def test_clean_edits_of_the_generator_have_none(faces, portraits):
+    moved = load("age-direction").move(portraits.ws[2:], torch.tensor([2.0, -2.0]))
     with torch.no_grad():
-        assert blobs(generator.preview(ws), generator.preview(age.move(ws, torch.tensor([2.0, -2.0])))) == [[], []]
+        assert blobs(portraits.preview[2:], faces.preview(moved)) == [[], []]
 
 
 @pytest.mark.parametrize("radius", [3, 5, 8])
-@pytest.mark.parametrize("kind", ["toy", "faces"])
-def test_planted_blobs_are_found(edits, faces, kind, radius):
-    before, after = edits if kind == "toy" else faces
+@pytest.mark.parametrize("kind", ["toy", "generated"])
+def test_planted_blobs_are_found(edits, retouched, kind, radius):
+    before, after = edits if kind == "toy" else retouched
     found, right = 0, 0
     for seed in range(3):
-        planted, places = plant(after, seed, 1.3, radius)
-        for here, (x, y) in zip(blobs(before, planted), places, strict=True):
+        planted, centers = plant(after, seed, 1.3, radius)
+        for here, (x, y) in zip(blobs(before, planted), centers, strict=True):
             found += bool(here)
             right += bool(here) and abs(here[0].x - x) < 0.02 and abs(here[0].y - y) < 0.02
     total = 3 * len(before)

@@ -1,11 +1,11 @@
-"""pix2pixHD and CycleGAN against their published sizes; the student's promises, before and after it has learned anything."""
+"""pix2pixHD and CycleGAN against their published sizes; the laws of the student, untrained and trained."""
 
 import pytest
 import torch
 from torch import nn
 
 from dvlatent.distillation.cyclegan import CycleGAN
-from dvlatent.distillation.pix2pixhd import GlobalGenerator, LocalEnhancer, MultiscaleDiscriminator, PlainConv, Student
+from dvlatent.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, StandardizedConv, Student
 from dvlatent.errors import ShapeError
 
 
@@ -14,7 +14,7 @@ def count(net):
 
 
 def learned(seed=0, **sizes):
-    """A student whose weights are all somewhere else than where they began."""
+    """A student whose weights have all moved."""
     torch.manual_seed(seed)
     student = Student(**{"width": 4, "blocks": 2, **sizes}).eval().requires_grad_(False)
     for weight in student.parameters():
@@ -30,31 +30,22 @@ def test_sizes_are_the_published_ones():
     with torch.device("meta"):
         assert count(GlobalGenerator()) == 182_443_267  # printed by the authors' code
         assert count(MultiscaleDiscriminator()) == 5_535_618
-        assert count(LocalEnhancer()) == 182_443_267 - (64 * 3 * 49 + 3) + count_of_enhancer()
         assert count(GlobalGenerator(downs=2)) == 11_378_179  # CycleGAN's: "11.378 M" in its log
         assert count(MultiscaleDiscriminator(channels=3, scales=1)) == 2_764_737  # "2.765 M"
         assert count(CycleGAN()) == 2 * (11_378_179 + 2_764_737)
 
 
-def count_of_enhancer(width=32):
-    def conv(before, after, kernel):
-        return before * after * kernel**2 + after
-
-    blocks = 3 * 2 * conv(2 * width, 2 * width, 3)
-    return conv(3, width, 7) + conv(width, 2 * width, 3) + blocks + conv(2 * width, width, 3) + conv(width, 3, 7)
-
-
 def test_published_generators_keep_the_size_and_the_range():
     image = noise(2, 3, 64, 96)
-    for net in (GlobalGenerator(width=4, blocks=1), LocalEnhancer(width=4, blocks=1, local_blocks=1), CycleGAN(4, 1, 4)):
+    for net in (GlobalGenerator(width=4, blocks=1), CycleGAN(4, 1, 4)):
         made = net(image)
         assert made.shape == image.shape and made.abs().max() <= 1
 
 
-def test_critics_see_the_picture_at_both_scales():
-    seen = MultiscaleDiscriminator(7, width=4)(noise(2, 7, 64, 64))
-    assert [len(layers) for layers in seen] == [5, 5]
-    assert [layers[-1].shape for layers in seen] == [(2, 1, 11, 11), (2, 1, 7, 7)]  # as the authors' padding of 2 gives
+def test_discriminators_see_the_picture_at_both_scales():
+    features = MultiscaleDiscriminator(7, width=4)(noise(2, 7, 64, 64))
+    assert [len(layers) for layers in features] == [5, 5]
+    assert [layers[-1].shape for layers in features] == [(2, 1, 11, 11), (2, 1, 7, 7)]  # as the authors' padding of 2 gives
     assert CycleGAN(4, 1, 4).discriminator_a(noise(1, 3, 256, 256))[-1].shape == (1, 1, 30, 30)  # Isola et al.: 30 x 30 patches
 
 
@@ -84,9 +75,9 @@ def test_padding_changes_only_what_is_near_it():
 def test_each_picture_has_its_own_strength_and_no_other_picture_matters():
     """Nothing is averaged over a batch, so a filter answers alike alone and in company."""
     student, image = learned(), noise(3, 3, 32, 32)
-    combine = student(image, torch.tensor([-2.0, 0.5, 2.0]))
+    together = student(image, torch.tensor([-2.0, 0.5, 2.0]))
     for at, strength in enumerate((-2.0, 0.5, 2.0)):
-        assert torch.allclose(combine[at : at + 1], student(image[at : at + 1], torch.tensor([strength])), atol=1e-4)
+        assert torch.allclose(together[at : at + 1], student(image[at : at + 1], torch.tensor([strength])), atol=1e-4)
 
 
 def test_no_layer_measures_its_activations():
@@ -99,12 +90,12 @@ def test_no_layer_measures_its_activations():
     assert torch.equal(far, torch.zeros_like(far))
 
 
-def test_standardised_weights_are_what_they_say():
-    for turned, kernel in ((False, 3), (True, 4)):
-        conv = PlainConv(6, 5, kernel, stride=2 if turned else 1, turned=turned, gain=2.0)
+def test_standardized_weights_are_what_they_say():
+    for transposed, kernel in ((False, 3), (True, 4)):
+        conv = StandardizedConv(6, 5, kernel, stride=2 if transposed else 1, transposed=transposed, gain=2.0)
         with torch.no_grad():
             conv.weight.mul_(7).add_(3)  # whatever training does
-        weights = conv.standardised().transpose(0, 1) if turned else conv.standardised()
+        weights = conv.standardized().transpose(0, 1) if transposed else conv.standardized()
         assert torch.allclose(weights.flatten(1).mean(1), torch.zeros(5), atol=1e-6)
         assert torch.allclose(weights.flatten(1).var(1, unbiased=False) * conv.inputs, torch.full((5,), 4.0), rtol=1e-3)
 
@@ -112,7 +103,7 @@ def test_standardised_weights_are_what_they_say():
 def test_the_folded_student_is_the_same_and_ordinary():
     student, image = learned(), noise(2, 3, 40, 32)
     folded = student.folded()
-    assert not any(isinstance(layer, PlainConv) for layer in folded.modules())
+    assert not any(isinstance(layer, StandardizedConv) for layer in folded.modules())
     assert torch.allclose(folded(image, torch.tensor([1.0, -2.0])), student(image, torch.tensor([1.0, -2.0])), atol=1e-5)
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from pairs_toy import Looks, who
+from pairs_toy import Colors, identity
 from torch.testing import assert_close
 
 from dvlatent.editing.effects import Effects, effects
 from dvlatent.errors import ShapeError
-from dvlatent.metrics.filters import TEACHER, Count, rises, seconds_a_photo, side_by_side
+from dvlatent.metrics.filters import TEACHER, kid_features, rises, seconds_a_photo, side_by_side
 from dvlatent.toy.faces import ToyFaces
 
 AMOUNTS = (-2.0, -1.0, 1.0, 2.0)
@@ -23,15 +23,10 @@ def brighter(picture, amount):
     return picture + 0.05 * amount * (1 - picture.abs())
 
 
-def spotted(picture, amount):
-    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
-    return picture - 2 * torch.exp(-0.5 * ((x - 20) ** 2 + (y - 20) ** 2) / 9)
-
-
 def test_the_teacher_is_measured_as_ever(toy):
     direction = toy.truth["skin tone"]
-    found = side_by_side(toy, direction, {"nothing": lambda picture, _: picture}, AMOUNTS, range(10), Looks(), who)
-    plain = effects(toy, direction, AMOUNTS, range(10), Looks(), who)
+    found = side_by_side(toy, direction, {"nothing": lambda picture, _: picture}, AMOUNTS, range(10), Colors(), identity)
+    plain = effects(toy, direction, AMOUNTS, range(10), Colors(), identity)
     for name in ("before", "after", "identity"):
         assert_close(getattr(found[TEACHER], name), getattr(plain, name), atol=2e-3, rtol=0)  # pictures are rounded to bytes here
     assert found[TEACHER].amounts == AMOUNTS and found["nothing"].seeds == tuple(range(10))
@@ -40,37 +35,41 @@ def test_the_teacher_is_measured_as_ever(toy):
 
 
 def test_a_dial_rises_if_it_does(toy):
-    found = side_by_side(toy, toy.truth["age"], {"brighter": brighter, "darker": lambda p, a: brighter(p, -a)}, AMOUNTS, range(9), Looks())
+    found = side_by_side(toy, toy.truth["age"], {"brighter": brighter, "darker": lambda p, a: brighter(p, -a)}, AMOUNTS, range(9), Colors())
     assert rises(found["brighter"], "red").value == 1 and rises(found["darker"], "red").value == 0
     assert found["brighter"].identity is None
 
 
-@pytest.mark.parametrize(("slack", "share"), [(0.0, 1 / 3), (0.2, 2 / 3)])
-def test_rising_counts_the_unedited_face_and_sorts_the_amounts(slack, share):
+@pytest.mark.parametrize(("slack", "fraction"), [(0.0, 1 / 3), (0.2, 2 / 3)])
+def test_rising_counts_the_unedited_face_and_sorts_the_amounts(slack, fraction):
     after = torch.tensor([[2.0, 2.0, 2.0], [-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])[..., None]  # amounts 2, -1, 1
     before = torch.tensor([[0.0], [1.1], [3.0]])  # between -1 and 1: it fits, it is a bit too high, it is much too high
     measured = Effects((2.0, -1.0, 1.0), ("age",), (0, 1, 2), before, after, None)
-    assert rises(measured, "age", slack).value == pytest.approx(share)
+    assert rises(measured, "age", slack).value == pytest.approx(fraction)
 
 
-def test_what_is_shown_is_counted(toy):
-    class Shade:
-        def __call__(self, picture):
-            return picture.mean(dim=(2, 3)).numpy()
+def test_further_measures_see_every_batch_of_every_maker(toy):
+    calls = []
 
-    count = Count(Shade(), [1.0])
-    side_by_side(toy, toy.truth["smile"], {"spotted": spotted, "clean": brighter}, AMOUNTS, range(10), Looks(), look=count)
-    assert count.pictures == {TEACHER: 10, "spotted": 10, "clean": 10} and count.cloud("clean").shape == (10, 3)
-    assert len(count.spotted["spotted"]) >= 9 and not count.spotted["clean"] and not count.spotted[TEACHER]
-    amount, before, after = count.spotted["spotted"][0]
-    assert amount == 1.0 and before.shape == after.shape == (1, 3, 128, 128) and not torch.equal(before, after)
+    def also(name, amount, before, after):
+        calls.append((name, amount, len(before)))
+        assert before.shape == after.shape and (name == TEACHER or torch.equal(before, after))
+
+    side_by_side(toy, toy.truth["smile"], {"nothing": lambda picture, _: picture}, (1.0, -1.0), range(10), Colors(), also=also)
+    assert calls == [(name, amount, count) for count in (8, 2) for name in (TEACHER, "nothing") for amount in (1.0, -1.0)]
+
+
+def test_kid_features_are_the_same_for_equal_pictures(perceptual, portraits):
+    features = kid_features(perceptual, portraits.preview[:2])
+    assert features.shape == (2, 192) and np.isfinite(features).all() and not np.allclose(features[0], features[1])
+    np.testing.assert_allclose(kid_features(perceptual, portraits.preview[:1]), features[:1], rtol=1e-3, atol=1e-4)
 
 
 def test_nothing_to_measure_is_refused(toy):
     wrong = (({TEACHER: brighter}, AMOUNTS, [1], "of their own"), ({}, (), [1], "give amounts"), ({}, (1,), [], "no faces"))
     for filters, amounts, seeds, words in wrong:
         with pytest.raises(ShapeError, match=words):
-            side_by_side(toy, toy.truth["age"], filters, amounts, seeds, Looks())
+            side_by_side(toy, toy.truth["age"], filters, amounts, seeds, Colors())
 
 
 def test_times_are_medians():

@@ -7,14 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import Ridge
 from torch.testing import assert_close
 
 from dvlatent.errors import ShapeError
 from dvlatent.latents import lerp, normal, slerp
 from dvlatent.metrics import latent as measure
 from dvlatent.metrics.latent import PathConfig, conditional_entropy, fit_plane, path_lengths, separability, surest, trimmed_mean
-from dvlatent.stats import bootstrap
 
 
 class Linear:
@@ -73,18 +71,19 @@ def test_the_batch_and_the_number_of_pairs_change_no_pair(space, ends):
     np.testing.assert_allclose(one[:3], path_lengths(Linear(), squared, space, PathConfig(pairs=3, epsilon=0.1, ends=ends)), rtol=1e-4)
 
 
-def test_a_full_path_is_looked_at_anywhere_between_its_ends():
+def test_a_full_path_is_measured_anywhere_between_its_ends():
     class Bent(Linear):
         def synthesis(self, ws):
-            seen.append(ws[:, 0])
+            drawn.append(ws[:, 0])
             return super().synthesis(ws)
 
-    seen = []
+    drawn = []
     path_lengths(Bent(), squared, "w", PathConfig(pairs=4, epsilon=0.5, ends=False))
     w = normal(range(8), 12)
-    share = ((seen[0] - w[0::2]) * (w[1::2] - w[0::2])).sum(1) / (w[1::2] - w[0::2]).square().sum(1)
-    assert ((share > 0) & (share < 0.5)).all() and share.std() > 0
-    assert_close(seen[1], torch.stack([lerp(a[None], b[None], float(t) + 0.5)[0] for a, b, t in zip(w[0::2], w[1::2], share, strict=True)]))
+    where = ((drawn[0] - w[0::2]) * (w[1::2] - w[0::2])).sum(1) / (w[1::2] - w[0::2]).square().sum(1)
+    assert ((where > 0) & (where < 0.5)).all() and where.std() > 0
+    ends = [lerp(a[None], b[None], float(t) + 0.5) for a, b, t in zip(w[0::2], w[1::2], where, strict=True)]
+    assert_close(drawn[1], torch.cat(ends))
 
 
 def test_the_same_path_by_an_obvious_loop(toy, toy_distance):
@@ -102,13 +101,6 @@ def test_impossible_paths_are_refused_in_words(wrong):
         path_lengths(Linear(), squared, space, PathConfig(**wrong))
 
 
-def test_the_estimate_holds_the_trimmed_mean_and_an_interval_around_it():
-    config = PathConfig(pairs=40, epsilon=0.1)
-    found = measure.path_length(Linear(), squared, "w", config)
-    assert found.value == pytest.approx(trimmed_mean(path_lengths(Linear(), squared, "w", config)))
-    assert found.low < found.value < found.high and found.samples == 40
-
-
 def test_trimming_takes_one_percent_from_both_ends_and_keeps_what_is_at_the_limit():
     values = np.arange(1001.0)
     values[0], values[-1] = -1e9, 1e9
@@ -116,24 +108,24 @@ def test_trimming_takes_one_percent_from_both_ends_and_keeps_what_is_at_the_limi
     assert trimmed_mean(values, percent=0) == pytest.approx(values.mean())
 
 
-def test_the_bootstrap_of_a_mean_is_as_wide_as_theory_says():
-    values = np.random.RandomState(0).randn(400)
-    found = bootstrap(values)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    assert bootstrap(values) == found, "the dice are seeded"
-
-
-def test_the_interval_holds_the_truth_about_as_often_as_it_says():
-    held = [bootstrap(np.random.RandomState(seed).randn(60) + 3, resamples=200, seed=seed) for seed in range(200)]
-    assert 0.88 <= np.mean([one.low < 3 < one.high for one in held]) <= 0.99
-
-
-def test_the_plane_is_the_one_of_scikit_learn():
+def test_the_plane_is_the_one_of_the_normal_equations():
     x, y = planted()
     vector, offset = fit_plane(x, y, ridge=0.3)
-    other = Ridge(alpha=0.3 * len(x) * x.var(axis=0).mean()).fit(x, np.where(y, 1.0, -1.0))
-    np.testing.assert_allclose(vector, other.coef_, atol=1e-9)
-    assert offset == pytest.approx(other.intercept_)
+    centered, target = x - x.mean(axis=0), np.where(y, 1.0, -1.0)
+    ridge = 0.3 * len(x) * x.var(axis=0).mean() * np.eye(x.shape[1])
+    by_hand = np.linalg.solve(centered.T @ centered + ridge, centered.T @ (target - target.mean()))
+    np.testing.assert_allclose(vector, by_hand, atol=1e-9)
+    assert offset == pytest.approx(target.mean() - x.mean(axis=0) @ by_hand)
+
+
+def test_the_ridge_is_the_one_that_a_plain_search_chooses():
+    x, y = planted(faces=90, numbers=60, gap=1.0)
+    part, right = measure._parts(y, 3, 1), []
+    for ridge in measure.RIDGES:
+        planes = [fit_plane(x[part != fold], y[part != fold], ridge) for fold in range(3)]
+        right.append(sum(((x[part == fold] @ n + offset > 0) == y[part == fold]).sum() for fold, (n, offset) in enumerate(planes)))
+    best = max(ridge for ridge, count in zip(measure.RIDGES, right, strict=True) if count == max(right))
+    assert measure._best_ridge(x, y, measure.RIDGES, seed=0) == best
 
 
 @given(st.floats(0.01, 100), st.floats(-5, 5))
@@ -187,7 +179,7 @@ def test_the_surest_half():
 
 @pytest.mark.parametrize("labels", [np.zeros(30, bool), np.arange(30), np.zeros(7, bool)])
 def test_labels_that_cannot_be_cut_are_refused_in_words(labels):
-    with pytest.raises(ShapeError, match=r"needs 20 faces of either label|True or False"):
+    with pytest.raises(ShapeError, match=r"needs at least 20 faces of each label|True or False"):
         separability(np.random.RandomState(0).randn(30, 4), labels, folds=10)
 
 

@@ -1,25 +1,22 @@
-"""CycleGAN: the law of its pool, its losses by hand, its loop after a stop, and that it learns without pairs."""
+"""CycleGAN: the law of its pool, its first step by hand, its loop after a stop; it learns without pairs; its recipe."""
 
 from dataclasses import replace
 
-import cyclegan as ship_cyclegan
+import cyclegan as recipe
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dvlatent import checkpoint
-from dvlatent.distillation.cyclegan import CycleGAN
-from dvlatent.distillation.unpaired import CycleGANConfig, ImagePool, train_cyclegan
+from dvlatent.distillation.cyclegan import CycleGAN, CycleGANConfig, ImagePool, train_cyclegan
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
-from dvlatent.zoo import read_cyclegan
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from dvlatent.zoo import LOADERS, read_cyclegan
 
 SMALL = CycleGANConfig(steps=5, batch=2, coarse_steps=0, cooldown=0.0, pool=3)
 
 
-class Greys:
+class Grays:
     """Pictures of one brightness, a little noisy."""
 
     def __init__(self, level, count=10, side=32):
@@ -32,7 +29,7 @@ class Greys:
         return self.pictures[list(indices)]
 
 
-DARK, LIGHT = Greys(-0.5), Greys(0.5)
+DARK, LIGHT = Grays(-0.5), Grays(0.5)
 
 
 def net(seed=0):
@@ -64,7 +61,7 @@ def test_a_full_pool_returns_the_new_or_swaps_it_for_an_old_one():
 
 
 def test_the_pool_law():
-    """Of many pictures half come back at once; the others wait for twice as many further ones, on average, as the pool has places."""
+    """Of many pictures half come back at once; the others wait for twice as many further ones, on average, as the pool holds."""
     pool, rng, waits = ImagePool(50), torch.Generator().manual_seed(0), []
     for number in range(6000):
         back = int(pool.swap(numbered(number), torch.rand(1, 2, generator=rng)).item())
@@ -88,22 +85,22 @@ def test_the_first_step_is_the_papers():
     (step,) = train_cyclegan(net(), DARK, LIGHT, replace(SMALL, steps=1, pool=0))
     mine, rng = net(), torch.Generator().manual_seed(SMALL.seed)
 
-    def drawn(pictures):
+    def sample(pictures):
         chosen = torch.randint(10, (2,), generator=rng).tolist()
         mirrored = torch.rand(2, generator=rng) < 0.5
         return torch.stack([one.flip(2) if turn else one for one, turn in zip(pictures.batch(chosen), mirrored, strict=True)])
 
-    a, b = drawn(DARK), drawn(LIGHT)
+    a, b = sample(DARK), sample(LIGHT)
     fake_b, fake_a = mine.there(a), mine.back(b)
     adversarial = (mine.discriminator_b(fake_b)[-1] - 1).square().mean() + (mine.discriminator_a(fake_a)[-1] - 1).square().mean()
     cycle = F.l1_loss(mine.back(fake_b), a) + F.l1_loss(mine.there(fake_a), b)
     same = F.l1_loss(mine.there(b), b) + F.l1_loss(mine.back(a), a)
     loss = adversarial + 10 * cycle + 5 * same
-    discriminator = [(mine.discriminator_a, a, fake_a), (mine.discriminator_b, b, fake_b)]
-    told = sum(((c(real)[-1] - 1).square().mean() + c(fake.detach())[-1].square().mean()) / 2 for c, real, fake in discriminator)
-    assert step.parts == pytest.approx({"adversarial": adversarial.item(), "cycle": cycle.item(), "same": same.item()}, rel=1e-4)
-    assert (step.loss, step.discriminator_loss) == pytest.approx((loss.item(), told.item()), rel=1e-4)
-    adam = torch.optim.Adam(mine.generators(), SMALL.lr, (0.5, 0.999))
+    rows = [(mine.discriminator_a, a, fake_a), (mine.discriminator_b, b, fake_b)]
+    of_discriminators = sum(((d(real)[-1] - 1).square().mean() + d(fake.detach())[-1].square().mean()) / 2 for d, real, fake in rows)
+    assert step.losses == pytest.approx({"adversarial": adversarial.item(), "cycle": cycle.item(), "same": same.item()}, rel=1e-4)
+    assert (step.loss, step.discriminator_loss) == pytest.approx((loss.item(), of_discriminators.item()), rel=1e-4)
+    adam = torch.optim.Adam(mine.generator_parameters(), SMALL.lr, (0.5, 0.999))
     adam.zero_grad()
     loss.backward()
     adam.step()
@@ -128,7 +125,7 @@ def test_it_finds_the_way_there_and_back_without_pairs():
     """Dark pictures here, light ones there: dark becomes lighter, and comes back."""
     config = CycleGANConfig(steps=70, batch=1, coarse_steps=0, lr=2e-3, cooldown=0.5, ema_images=50)
     steps = list(train_cyclegan(net(), DARK, LIGHT, config))
-    assert sum(step.parts["cycle"] for step in steps[-10:]) < 0.5 * sum(step.parts["cycle"] for step in steps[:10])
+    assert sum(step.losses["cycle"] for step in steps[-10:]) < 0.5 * sum(step.losses["cycle"] for step in steps[:10])
     with torch.no_grad():
         there = steps[-1].ema(DARK.pictures)
     assert there.mean() > 0
@@ -136,27 +133,16 @@ def test_it_finds_the_way_there_and_back_without_pairs():
 
 def test_refuses_in_words():
     with pytest.raises(ShapeError, match="cannot be trained on"):
-        next(train_cyclegan(net(), DARK, Greys(0.5, count=0), SMALL))
-    broken = Greys(0.5)
+        next(train_cyclegan(net(), DARK, Grays(0.5, count=0), SMALL))
+    broken = Grays(0.5)
     broken.pictures[:] = float("nan")
     with pytest.raises(TrainingDiverged, match="broke at step 0"):
         next(train_cyclegan(net(), DARK, broken, SMALL))
 
 
-def test_both_generators_come_back_from_a_file(tmp_path):
-    made = CycleGAN(**{**ship_cyclegan.SIZES, "width": 4, "critic_width": 4}).eval()
-    tensors = {name: value.half() for name, value in made.state_dict().items() if not name.startswith("critic")}
-    checkpoint.save(tmp_path / "c.safetensors", tensors, {"kind": "cyclegan", **ship_cyclegan.SIZES, "width": 4, "critic_width": 4})
-    read, image = read_cyclegan(tmp_path / "c.safetensors"), torch.rand(1, 3, 32, 32)
-    assert read.name == "age"
-    for strength in torch.tensor([[1.0], [-1.0], [0.0]]):
-        assert_close(read.network(image, strength), made(image, strength), atol=1e-2, rtol=0)
-    checkpoint.save(tmp_path / "broken.safetensors", tensors, {"kind": "cyclegan"})
-    with pytest.raises(CheckpointError, match="no whole CycleGAN"):
-        read_cyclegan(tmp_path / "broken.safetensors")
-
-
-def test_kinds_are_drawn_once_and_kept(tmp_path):
+@pytest.fixture
+def small_recipe(monkeypatch):
+    """Toy faces of the survey's seeds in the place of the real ones, and small networks."""
     drawn = []
 
     class Stub:
@@ -167,11 +153,30 @@ def test_kinds_are_drawn_once_and_kept(tmp_path):
 
         def preview(self, ws):
             drawn.append(len(ws))
-            return torch.zeros(1, 3, 256, 256)
+            return ws[:, 0, :3, None, None].tanh().expand(-1, 3, recipe.SIDE_PX, recipe.SIDE_PX)
 
-    faces = ship_cyclegan.draw_kind(Stub(), tmp_path, "old", 2)
-    assert len(faces) == 2 and faces.batch([0, 1]).shape == (2, 3, 256, 256) and drawn == [1, 1]
-    ship_cyclegan.draw_kind(Stub(), tmp_path, "old", 2)
-    assert drawn == [1, 1]
+    monkeypatch.setattr(recipe, "SIDE_PX", 32)
+    monkeypatch.setattr(recipe, "SIZES", {"width": 4, "blocks": 1, "discriminator_width": 4, "downs": 3})
+    monkeypatch.setitem(LOADERS, "faces", Stub)
+    return drawn
+
+
+def test_the_recipe_writes_both_generators(small_recipe, tmp_path):
+    recipe.make(tmp_path / "c.safetensors", tmp_path / "pool", faces=3, steps=2)
+    assert not list(tmp_path.glob("*.run.safetensors")) and small_recipe == 6 * [1]  # three of each kind
+    read, image = read_cyclegan(tmp_path / "c.safetensors"), torch.rand(1, 3, 32, 32)
+    tensors, about = checkpoint.load(tmp_path / "c.safetensors", "cyclegan")
+    assert read.name == "age" and not any(name.startswith("discriminator") for name in tensors)
+    assert about["command"] == "python recipes/cyclegan.py --out c.safetensors --faces 3 --steps 2"
+    assert not torch.equal(read.network(image, torch.ones(1)), read.network(image, -torch.ones(1)))
+    checkpoint.save(tmp_path / "broken.safetensors", tensors, {"kind": "cyclegan"})
+    with pytest.raises(CheckpointError, match="is not a complete CycleGAN"):
+        read_cyclegan(tmp_path / "broken.safetensors")
+
+
+def test_faces_of_the_recipe_are_drawn_once_and_kept(small_recipe, tmp_path):
+    for _ in range(2):
+        faces = recipe.draw_kind(LOADERS["faces"](), tmp_path, "old", 2)
+        assert len(faces) == 2 and faces.batch([0, 1]).shape == (2, 3, 32, 32) and small_recipe == [1, 1]
     with pytest.raises(ShapeError, match="the survey has"):
-        ship_cyclegan.draw_kind(Stub(), tmp_path, "old", 50_000)
+        recipe.draw_kind(LOADERS["faces"](), tmp_path, "old", 50_000)

@@ -1,4 +1,4 @@
-"""Distillation: its losses by hand, its loop against one written out, after a stop, in two processes, and what it must never do."""
+"""Distillation: its losses and its first step by hand, after a stop, in two processes; and a filter from a folder of pairs."""
 
 import json
 import os
@@ -14,11 +14,17 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dvlatent.distillation.augment import TRIALS, PhotoWarp, jpeg
-from dvlatent.distillation.pix2pixhd import Student
-from dvlatent.distillation.train import DistillConfig, Subset, distill, feature_matching, least_squares, stacked, timidity, trial_scores
+from dvlatent.distillation.train import (
+    DistillConfig,
+    Subset,
+    amplitude_ratio,
+    distill,
+    feature_matching,
+    least_squares,
+    stacked,
+    trial_scores,
+)
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = DistillConfig(steps=6, batch=4, coarse_steps=0, sample_every=0, cooldown=0.0)
@@ -33,12 +39,12 @@ def run(config=SMALL, pairs=None, seed=0, **more):
 
 
 def test_losses_are_what_the_papers_say():
-    """Two critics of two layers, numbers small enough for a head."""
+    """Two scales with one or two hidden layers, and numbers small enough to check by eye."""
     real = [[torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5]])], [torch.tensor([[0.0]]), torch.tensor([[2.0]])]]
     made = [[torch.tensor([[2.0, 4.0]]), torch.tensor([[0.0]])], [torch.tensor([[4.0]]), torch.tensor([[-1.0]])]]
-    assert float(least_squares(real, 1.0)) == 0.25 + 1.0  # mean over patches, summed over critics
+    assert float(least_squares(real, 1.0)) == 0.25 + 1.0  # mean over patches, summed over scales
     assert float(least_squares(made, 0.0)) == 0.0 + 1.0
-    assert float(feature_matching(real, made)) == (1.5 + 4.0) / 2  # verdicts play no part
+    assert float(feature_matching(real, made)) == (1.5 + 4.0) / 2  # outputs do not count
 
 
 def test_the_first_step_is_the_one_that_one_would_write_by_hand():
@@ -52,20 +58,20 @@ def test_the_first_step_is_the_one_that_one_would_write_by_hand():
     adam = torch.optim.Adam(discriminator.parameters(), config.discriminator_lr, (0.5, 0.99))
     discriminator_loss.backward()
     adam.step()
-    seen, wanted = discriminator(stacked(before, made, strength)), discriminator(stacked(before, after, strength))
-    parts = {
+    fake, real = discriminator(stacked(before, made, strength)), discriminator(stacked(before, after, strength))
+    losses = {
         "pixel": (made - after).abs().mean(),
         "perceptual": (F.avg_pool2d(made, 4) - F.avg_pool2d(after, 4)).square().mean(),
-        "adversarial": sum((one[-1] - 1).square().mean() for one in seen),
-        "features": sum((a - b).abs().mean() for s, w in zip(seen, wanted, strict=True) for a, b in zip(s[:-1], w[:-1], strict=True)) / 6,
+        "adversarial": sum((one[-1] - 1).square().mean() for one in fake),
+        "features": sum((a - b).abs().mean() for f, r in zip(fake, real, strict=True) for a, b in zip(f[:-1], r[:-1], strict=True)) / 6,
     }
-    loss = 3 * parts["pixel"] + 7 * parts["perceptual"] + 0.5 * parts["adversarial"] + 2 * parts["features"]
+    loss = 3 * losses["pixel"] + 7 * losses["perceptual"] + 0.5 * losses["adversarial"] + 2 * losses["features"]
     adam = torch.optim.Adam(student.parameters(), config.lr, (0.5, 0.99))
     adam.zero_grad()
     loss.backward()
     adam.step()
     (step,) = run(config)
-    assert step.parts == pytest.approx({name: part.item() for name, part in parts.items()}, rel=1e-5)
+    assert step.losses == pytest.approx({name: value.item() for name, value in losses.items()}, rel=1e-5)
     assert (step.loss, step.discriminator_loss) == pytest.approx((loss.item(), discriminator_loss.item()), rel=1e-5)
     assert_close(weights(step.student, step.discriminator), weights(student, discriminator))
 
@@ -73,12 +79,12 @@ def test_the_first_step_is_the_one_that_one_would_write_by_hand():
 def test_a_weight_of_zero_leaves_its_loss_and_its_work_out():
     discriminator = weights(nets()[1])
     plain = run(replace(SMALL, steps=2, perceptual=0.0, adversarial=0.0, features=0.0))[-1]
-    assert set(plain.parts) == {"pixel"} and plain.discriminator_loss == 0
+    assert set(plain.losses) == {"pixel"} and plain.discriminator_loss == 0
     assert torch.equal(weights(plain.discriminator), discriminator)  # never touched
     *_, step = distill(*nets(), Tiny(), None, replace(SMALL, steps=2, perceptual=0.0))
-    assert set(step.parts) == {"pixel", "adversarial", "features"}
-    told = [tuple(step.parts) for step in run(replace(SMALL, steps=3, discriminator_from=2))]
-    assert told == [("pixel", "perceptual")] * 2 + [("pixel", "perceptual", "adversarial", "features")]
+    assert set(step.losses) == {"pixel", "adversarial", "features"}
+    losses = [tuple(step.losses) for step in run(replace(SMALL, steps=3, discriminator_from=2))]
+    assert losses == [("pixel", "perceptual")] * 2 + [("pixel", "perceptual", "adversarial", "features")]
 
 
 def test_identity_is_the_distance_between_persons():
@@ -89,10 +95,10 @@ def test_identity_is_the_distance_between_persons():
     before, after, strength = Tiny().batch(torch.randint(20, (4,), generator=torch.Generator().manual_seed(0)).tolist())
     with torch.no_grad():
         by_hand = (who(step.student(before, strength)) - who(after)).norm(dim=1).mean().item()
-    assert step.parts["identity"] == pytest.approx(by_hand, rel=1e-4)
+    assert step.losses["identity"] == pytest.approx(by_hand, rel=1e-4)
 
 
-def test_coarse_steps_look_at_small_pictures_and_the_student_never_does():
+def test_losses_see_small_pictures_in_coarse_steps_and_the_student_never_does():
     sizes = []
 
     class Watching(Blurred):
@@ -109,7 +115,7 @@ def test_coarse_steps_look_at_small_pictures_and_the_student_never_does():
 
 def test_two_pairs_are_learned_by_heart():
     steps = run(DistillConfig(steps=60, batch=2, coarse_steps=0, adversarial=0.1, features=1.0, lr=3e-3), Subset(Tiny(), [0, 2]))
-    first, last = (sum(step.parts["pixel"] for step in some) for some in (steps[:5], steps[-5:]))
+    first, last = (sum(step.losses["pixel"] for step in part) for part in (steps[:5], steps[-5:]))
     assert last < first / 3
     before, after, strength = Tiny().batch([0, 2])
     with torch.no_grad():
@@ -117,7 +123,7 @@ def test_two_pairs_are_learned_by_heart():
 
 
 def test_a_stop_changes_no_bit(tmp_path):
-    """Two processes' worth of weights, averages, Adams and dice: with a cooldown, an augmentation and critics that join late."""
+    """Weights, averages, optimizers and random numbers: with a cooldown, an augmentation and a discriminator that joins late."""
     config, more = replace(SMALL, cooldown=0.5, discriminator_from=1), {"augment": PhotoWarp()}
     whole = run(config, **more)
     stopped = distill(*nets(), Tiny(), Blurred(), config, **more)
@@ -137,45 +143,49 @@ def test_a_stop_changes_no_bit(tmp_path):
 
 TWO = """
 import json, sys
-sys.path.insert(0, sys.argv[2])
 import torch
 from accelerate import Accelerator
 from distill_tiny import Blurred, Tiny, nets
-from dvlatent.distillation.train import DistillConfig, distill
+from test_distillation_train import HALF, numbers
 from dvlatent.distillation.augment import PhotoWarp
+from dvlatent.distillation.train import distill
 torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True)
-config = DistillConfig(steps=4, batch=4, coarse_steps=2, coarse_px=16, look_every=0)
-steps = list(distill(*nets(), Tiny(), Blurred(), config, augment=PhotoWarp(), accelerator=accelerator))
-told = [[s.loss, s.critic_loss, *s.parts.values()] for s in steps]
-# not the critics': the biases before an instance norm do nothing, so their gradients are rounding errors, which Adam makes large
-total = [float(w.detach().double().abs().sum()) for net in (steps[-1].student, steps[-1].average) for w in net.parameters()]
+found = numbers(distill(*nets(), Tiny(), Blurred(), HALF, augment=PhotoWarp(), accelerator=accelerator))
 if accelerator.is_main_process:
-    open(sys.argv[1], "w").write(json.dumps([accelerator.num_processes, told, total]))
+    open(sys.argv[1], "w").write(json.dumps([accelerator.num_processes, *found]))
 """
+HALF = DistillConfig(steps=4, batch=4, coarse_steps=2, coarse_px=16, sample_every=0)
+
+
+def numbers(steps):
+    """All losses, and a sum for each weight of the student and its average.
+
+    Not of the discriminator: biases before an instance norm do nothing, so their gradients are rounding errors, which Adam makes large.
+    """
+    *_, last = steps = list(steps)
+    losses = [[step.loss, step.discriminator_loss, *step.losses.values()] for step in steps]
+    return losses, [float(weight.detach().double().abs().sum()) for net in (last.student, last.ema) for weight in net.parameters()]
 
 
 def test_two_processes_train_as_one(tmp_path):
     """Over gloo, on the CPU: the same losses and weights as one process with the same global batch."""
-    script, results = tmp_path / "two.py", {}
+    script, result = tmp_path / "two.py", tmp_path / "two.json"
     script.write_text(TWO)
-    for count in (1, 2):
-        many = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if count == 2 else []
-        launch = [sys.executable, *many, str(script), str(tmp_path / f"{count}.json"), str(Path(__file__).parent)]
-        here = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(launch, env=here, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        results[count] = json.loads((tmp_path / f"{count}.json").read_text())
-    (one, told_one, total_one), (two, told_two, total_two) = results[1], results[2]
-    assert (one, two) == (1, 2)
-    assert_close(torch.tensor(told_one), torch.tensor(told_two), rtol=1e-3, atol=1e-4)
-    assert_close(torch.tensor(total_one), torch.tensor(total_two), rtol=1e-3, atol=1e-4)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script), str(result)]
+    here = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, env=here, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    count, *two = json.loads(result.read_text())
+    assert count == 2
+    for mine, its in zip(numbers(run(HALF, augment=PhotoWarp())), two, strict=True):
+        assert_close(torch.tensor(mine), torch.tensor(its), rtol=1e-3, atol=1e-4)
 
 
 def test_mixed_precision_comes_near_the_full_one():
     full, half = (run(replace(SMALL, steps=3, bf16=kind))[-1] for kind in (False, True))
-    assert half.parts == pytest.approx(full.parts, rel=0.05)
-    assert half.parts != full.parts
+    assert half.losses == pytest.approx(full.losses, rel=0.05)
+    assert half.losses != full.losses
     assert all(weight.dtype == torch.float32 for weight in half.student.parameters())
 
 
@@ -200,13 +210,13 @@ def test_refuses_in_words(change, words):
         run(replace(SMALL, **change))
 
 
-def test_looks_come_on_a_fixed_schedule_and_show_unseen_pairs():
+def test_sample_grids_come_on_a_fixed_schedule_and_show_unseen_pairs():
     steps = run(replace(SMALL, sample_every=3), unseen=Subset(Tiny(), [3, 4]))
-    assert [step.look is not None for step in steps] == [False, False, True] * 2
-    look = steps[2].look
-    assert look.shape == (1, 3, 2 * 32 + 4, 3 * 32 + 8)  # two rows of before, student, teacher
-    assert_close(look[0, :, :32, :32], Tiny().before[3])
-    assert_close(look[0, :, 36:, 72:], Tiny().after[4])
+    assert [step.sample_grid is not None for step in steps] == [False, False, True] * 2
+    grid = steps[2].sample_grid
+    assert grid.shape == (1, 3, 2 * 32 + 4, 3 * 32 + 8)  # two rows of before, student, teacher
+    assert_close(grid[0, :, :32, :32], Tiny().before[3])
+    assert_close(grid[0, :, 36:, 72:], Tiny().after[4])
 
 
 def test_trials_know_nothing_done_from_all_done():
@@ -221,15 +231,15 @@ def test_trials_know_nothing_done_from_all_done():
             return image
 
     scores = trial_scores(Nothing(), pairs, Blurred())
-    assert set(scores) == set(TRIALS) and all(told["left"] == 1 for told in scores.values())
+    assert set(scores) == set(TRIALS) and all(score["left"] == 1 for score in scores.values())
 
     class All(Nothing):
         def forward(self, image, strength):
             return (image + strength.view(-1, 1, 1, 1) * (Tiny().after - Tiny().before)[:1] / Tiny().strength[0]).clamp(-1, 1)
 
-    told = trial_scores(All(), pairs, Blurred())
-    assert told["as drawn"]["left"] < 1e-3 and told["as drawn"]["psnr_db"] > 60
-    assert told["shifted 10 %"]["left"] > 0.05  # this one always paints the same corner
+    scores = trial_scores(All(), pairs, Blurred())
+    assert scores["as drawn"]["left"] < 1e-3 and scores["as drawn"]["psnr_db"] > 60
+    assert scores["shifted 10 %"]["left"] > 0.05  # this one always paints the same corner
 
 
 def test_both_pictures_of_a_pair_are_changed_alike():
@@ -239,8 +249,8 @@ def test_both_pictures_of_a_pair_are_changed_alike():
     changed = warp(image, numbers)
     assert torch.equal(changed, warp(image.clone(), numbers)) and changed.abs().max() <= 1
     assert (changed != image).flatten(1).any(1).float().mean() > 0.7
-    assert_close(warp(image[4:9], numbers[4:9]), changed[4:9])  # a picture's change is its own: processes may share a batch
-    still = PhotoWarp(share=0.0, cover=0.0, soften=0.0)(image, numbers)
+    assert_close(warp(image[4:9], numbers[4:9]), changed[4:9])  # a picture's change is its own: processes may divide a batch
+    still = PhotoWarp(fraction=0.0, cover=0.0, soften=0.0)(image, numbers)
     assert all(torch.equal(a, b) or torch.equal(a, b.flip(2)) for a, b in zip(still, image, strict=True))
 
 
@@ -254,19 +264,14 @@ def test_trials_do_what_their_names_say():
     assert 20 < float(-10 * torch.log10(((jpeg(image) - image) / 2).square().mean())) < 50
 
 
-def test_a_student_learns_from_pairs_of_any_size_that_its_own_default_takes():
-    student = Student()
-    assert student.sizes == {"width": 16, "downs": 4, "blocks": 6, "reach": 2.0, "dial": 32}
-
-
-@pytest.mark.parametrize("share, factor", [(1 / 1.3, 1.3), (1.0, 1.0), (1.2, 1.0), (0.25, 2.0)])
-def test_a_timid_student_is_told_by_how_much(share, factor):
-    """One that makes 1/1.3 of the change must make 1.3 times as much; a bold one is left alone, a hopeless one doubled at most."""
+@pytest.mark.parametrize("fraction, factor", [(1 / 1.3, 1.3), (1.0, 1.0), (1.2, 1.0), (0.25, 2.0)])
+def test_the_amplitude_ratio_makes_up_for_a_weak_change(fraction, factor):
+    """1/1.3 of the change needs the factor 1.3; a strong student keeps its change, and the factor is 2 at most."""
     pairs = Tiny()
 
-    class Timid(torch.nn.Linear):
+    class Weak(torch.nn.Linear):
         def forward(self, before, strength):
             row = [int((pairs.before == one).flatten(1).all(1).nonzero()[0]) for one in before]
-            return before + share * (pairs.after[row] - before)
+            return before + fraction * (pairs.after[row] - before)
 
-    assert timidity(Timid(1, 1), pairs, lambda image: image.mean(dim=(1, 2, 3))) == pytest.approx(factor, abs=0.02)
+    assert amplitude_ratio(Weak(1, 1), pairs, lambda image: image.mean(dim=(1, 2, 3))) == pytest.approx(factor, abs=0.02)
