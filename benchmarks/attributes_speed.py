@@ -1,4 +1,4 @@
-"""How long a look takes: the perceptual distance and the perceived age and gender. `python benchmarks/attributes_speed.py`"""
+"""How long the perceptual distance and the perceived age and gender take: `python benchmarks/attributes_speed.py`."""
 
 import time
 
@@ -10,7 +10,7 @@ ROUNDS = 6
 
 
 def best_ms(act) -> float:
-    """The shortest of several rounds, in milliseconds: what the work itself takes, without the neighbours'."""
+    """The shortest of several rounds, in milliseconds: other processes disturb it least."""
     act()
     times = []
     for _ in range(ROUNDS):
@@ -39,7 +39,7 @@ def main() -> None:
     for size, batch in ((256, 1), (256, 8), (256, 32), (1024, 1), (1024, 8)):
         image = torch.rand(batch, 3, size, size, generator=rng) * 2 - 1
         took = best_ms(lambda image=image: attributes(image)) / batch
-        print(f"attributes of {batch:2} faces at {size:4} px   {took:6.1f} ms a face")
+        print(f"attributes of {batch:2} faces at {size:4} px   {took:6.1f} ms per face")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What the shipped directions do to 500 unseen faces, read by the judge: success, identity and leakage, with intervals.
+"""What the shipped directions do to 500 unseen faces: success, identity and leakage, with intervals.
 
     python benchmarks/directions.py [--faces 500] [--edit-only]
 
-Every face is unseen by finder and judge (seeds from 400,000 on, psi 0.7, previews); perceived ages count between 18 and 55 before the
-edit. Success and leakage are read by the judge, which the directions were not found with; identity by dlib's network.
+Neither the finder nor the judge saw these faces (seeds from 400,000 on, psi 0.7, previews); all of them have a perceived age of 18 to 55
+before the edit. The judge, which did not find the directions, measures success and leakage; dlib's network measures identity.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from tqdm import tqdm
 import dvlatent
 from dvlatent.editing import find, survey
 from dvlatent.editing.effects import Effects, effects_of, leak_cut, leakage, strength_for, success
+from dvlatent.latents import w_of
 
 FIRST_SEED = 400_000
-ADULT = (18, 55)  # perceived years before the edit: nobody knows what +20 does to a child
+ADULT = (18, 55)  # perceived years before the edit: for a child, +20 years have no known answer
 AGE, SHOWN = (1.65, 1.85), 1.65  # steps
-EDIT = (0.9, 1.0)  # of the edit found by gradient, 1 is the whole
+EDIT = (0.9, 1.0)  # amounts of the edit found by gradient
 OTHERS = {"male": (-3.0, -2.0, 2.0, 3.0), "smile": (-2.0, -1.5, 1.5, 2.0)}  # steps of the gender and the smile direction
 
 
@@ -42,23 +43,23 @@ def main() -> None:
         return effects_of(faces, edits, amounts, tqdm(seeds[:count], unit="face", desc=", ".join(edits)), judge, identity)
 
     edit = dvlatent.load("age-edit")
-    sought = measured({"age": edit}, EDIT)["age"]
+    by_gradient = measured({"age": edit}, EDIT)["age"]
     print(f"the edit found by gradient: +20 perceived years, {len(seeds)} adults perceived {ADULT[0]} to {ADULT[1]}")
-    report(success(sought, "age", by=20))
-    print(f"  best with 80 % kept: {strength_for(sought, 'age', by=20).amount:g}")
-    whole = pick(sought, [EDIT.index(1.0)])
+    report(success(by_gradient, "age", by=20))
+    print(f"  best with 80 % kept: {strength_for(by_gradient, 'age', by=20).amount:g}")
+    whole = pick(by_gradient, [EDIT.index(1.0)])
     if chosen.edit_only:
-        told("edit", whole)
+        show_leak("edit", whole)
         return
     found = measured({"age": age}, AGE)["age"]
     print("the age direction: the same")
     report(success(found, "age", by=20))
     print(f"  best with 80 % kept: {strength_for(found, 'age', by=20).amount:g} steps")
     others = measured({"raw": (1.3 * raw), "projected": 1.6 * projected}, (1.0,))
-    told("raw", others["raw"])
-    told("projected", others["projected"], others["raw"])
-    told("shipped", pick(found, [AGE.index(SHOWN)]), others["raw"])
-    told("edit", whole, others["raw"])
+    show_leak("raw", others["raw"])
+    show_leak("projected", others["projected"], others["raw"])
+    show_leak("shipped", pick(found, [AGE.index(SHOWN)]), others["raw"])
+    show_leak("edit", whole, others["raw"])
     for name, direction in (("male", gender), ("smile", smile)):
         one = measured({name: direction}, OTHERS[name], wanted // 2)[name]
         for falling in (False, True):
@@ -68,11 +69,11 @@ def main() -> None:
 
 
 def adults(faces, judge, wanted: int) -> list[int]:
-    """The first so many unseen seeds whose face the judge perceives as an adult."""
+    """The first unseen seeds whose faces the judge perceives as adults."""
     found: list[int] = []
     with tqdm(total=wanted, unit="adult") as bar:
         for first in range(FIRST_SEED, FIRST_SEED + 10 * wanted, 8):
-            w = dvlatent.truncate(faces.mapping(dvlatent.normal(range(first, first + 8), faces.z_dim)), toward=faces.w_mean, psi=0.7)
+            w = w_of(faces, range(first, first + 8), 0.7)
             years = judge(faces.preview(dvlatent.broadcast(w, faces.num_layers)))[:, 0]
             found += [first + row for row in range(8) if ADULT[0] <= years[row] <= ADULT[1]]
             bar.n = min(len(found), wanted)
@@ -83,18 +84,18 @@ def adults(faces, judge, wanted: int) -> list[int]:
 
 
 def pick(found: Effects, rows: list[int]) -> Effects:
-    """Some of the amounts."""
+    """The effects of these amounts."""
     amounts = tuple(found.amounts[row] for row in rows)
     return replace(found, amounts=amounts, after=found.after[rows], identity=found.identity[rows])
 
 
-def told(name: str, found: Effects, raw: Effects | None = None) -> None:
-    """What comes along with 20 perceived years."""
+def show_leak(name: str, found: Effects, raw: Effects | None = None) -> None:
+    """Print how much "male" changes along with 20 perceived years."""
     leak = leakage({"age": found}, std={"age": 20.0, "male": 1.0, "smile": 1.0, "glasses": 1.0}).at("age", "male")
     women = found.take(found.before[:, 1] < 0.5)
     turned = 100 * (women.after[0, :, 1] > 0.5).float().mean()
     cut = f"   leak cut by {leak_cut(raw, found, 'age', 'male')}" if raw else ""
-    print(f"  {name:10} 'male' that comes along: {leak}   women who became men {turned:.0f} %{cut}")
+    print(f"  {name:10} change of 'male': {leak}   women who became men {turned:.0f} %{cut}")
 
 
 def report(answers) -> None:

