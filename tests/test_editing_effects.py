@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from dvlatent.directions import Direction
-from dvlatent.editing.effects import Effects, carried, effects, effects_of, layer_sweep, leak_cut, leakage, strength_for, success
+from dvlatent.editing.effects import Effects, carried, effects, effects_of, layer_sweep, leak_cut, leakage, success
 from dvlatent.errors import DirectionMismatch, ShapeError
 from dvlatent.latents import broadcast, normal, truncate
 from dvlatent.toy.faces import ToyFaces
@@ -118,16 +118,6 @@ def test_success_past_a_score_asks_only_faces_from_the_other_side():
     assert (down.moved.value, down.moved.samples) == (0.5, 2)  # of 0.9 and 0.8, the last fell below
 
 
-def test_strength_is_the_most_effective_that_keeps_the_person():
-    before, far = [30.0, 40], [[35.0, 61], [60, 70], [70, 75], [90, 90]]
-    found = made(before, far, [[0.1, 0.1], [0.2, 0.3], [0.3, 0.4], [0.9, 0.2]])
-    assert strength_for(found, "age", by=20).amount == 2  # 3 is no better, 4 is somebody else for half of them
-    assert strength_for(found, "age", by=35).amount == 3
-    assert strength_for(found, "age", past=64, keep=0.5).amount == 3
-    with pytest.raises(ShapeError, match=r"no amount keeps 80%.*1 keeps 50%.*smaller"):
-        strength_for(made(before, far[:2], [[0.1, 0.9], [0.9, 0.9]]), "age", by=20)
-
-
 def test_taking_faces_takes_all_of_theirs():
     found = measure(age + pose, (1, 2), identity=person)
     grown = found.before[:, found.at("age")] > 0
@@ -225,8 +215,6 @@ def test_refuses_questions_without_an_answer():
         success(found, "beard", by=1)
     with pytest.raises(ShapeError, match="0 faces begin"):
         success(found, "age", past=-99)
-    with pytest.raises(ShapeError, match="identity network"):
-        strength_for(found, "age", by=1)
     with pytest.raises(ShapeError, match="amount 0"):
         leakage({"age": measure(age, (0,))})
     with pytest.raises(ShapeError, match="one edit at least"):

@@ -60,7 +60,7 @@ def test_a_survey_is_the_plain_loop(toy, batch):
     assert_close(found.scores, one_by_one(toy, SEEDS, 0.7, toy.synthesis))
     assert (found.seeds, found.names, found.psi, found.render) == (tuple(SEEDS), ("red", "green", "blue"), 0.7, "full")
     assert steps[-1].index == steps[-1].total == len(SEEDS) and steps[-1].seconds_left == 0
-    assert [len(step.seeds) for step in steps] == [len(step.scores) for step in steps] == [min(batch, 5 - at) for at in range(0, 5, batch)]
+    assert [len(step.population) for step in steps] == [min(batch, 5 - start) for start in range(0, 5, batch)]
 
 
 def test_several_predictors_stand_side_by_side(toy):

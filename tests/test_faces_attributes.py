@@ -15,7 +15,7 @@ from dvlatent import images
 from dvlatent.assets import asset_path
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.faces import attributes as module
-from dvlatent.faces.attributes import Attributes, CombinedPredictor, chip, describe
+from dvlatent.faces.attributes import Attributes, CombinedPredictor, chip
 from dvlatent.faces.onnx_graph import OnnxGraph
 from dvlatent.latents import broadcast, w_of
 from dvlatent.types import Predictor
@@ -97,10 +97,6 @@ def test_shrinking_leaves_no_false_patterns():
     """Stripes finer than the chip's pixels come out as gray."""
     stripes = torch.where(torch.arange(1024) // 2 % 2 == 0, 1.0, -1.0).expand(1, 3, 1024, 1024)
     assert chip(stripes, 64).abs().max() < 1e-3
-
-
-def test_words(attributes):
-    assert describe(torch.tensor([[33.6, 0.2], [4.4, 0.9]])) == ["perceived age 34, perceived female", "perceived age 4, perceived male"]
 
 
 @pytest.mark.parametrize("shape", [(3, 256, 256), (1, 1, 256, 256), (1, 3, 256, 200), (1, 3, 63, 63)])

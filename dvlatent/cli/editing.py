@@ -60,9 +60,9 @@ def _survey(arguments: argparse.Namespace) -> int:
     with tqdm(total=len(seeds), unit="face") as bar:
         for step in resumable(arguments.out, generator, predictors, seeds, arguments.psi, render=render, **about):
             steps.append(step)
-            if len(steps) == 1 and len(step.seeds) > 100:  # scored before: not part of the pace
-                bar.initial = len(step.seeds)
-            bar.update(len(step.seeds))
+            if len(steps) == 1 and len(step.population.seeds) > 100:  # scored before: not part of the pace
+                bar.initial = len(step.population.seeds)
+            bar.update(len(step.population.seeds))
     print(_summary(collect(steps), arguments.out))
     return 0
 

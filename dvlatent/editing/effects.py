@@ -165,22 +165,6 @@ def success(
     return tuple(answers)
 
 
-def strength_for(measured: Effects, name: str, by: float | None = None, *, keep: float = 0.8, **target: float | bool) -> Success:
-    """The amount that moves most faces to the target and keeps at least the fraction `keep` the same person.
-
-    Of equal amounts, it is the smallest. `by` and `target` are arguments of `success`. Raises ShapeError if no amount keeps so many, or if
-    identity was not measured.
-    """
-    if measured.identity is None:
-        raise ShapeError("how much identity an edit keeps was not measured: give effects an identity network.")
-    answers = success(measured, name, by, **target)
-    fair = [answer for answer in answers if answer.kept.value >= keep]
-    if not fair:
-        best = max(answers, key=lambda answer: answer.kept.value)
-        raise ShapeError(f"no amount keeps {keep:.0%} of the faces, {best.amount:g} keeps {best.kept.value:.0%}. Measure smaller ones.")
-    return max(fair, key=lambda answer: (answer.moved.value, -abs(answer.amount)))
-
-
 @dataclass(frozen=True, eq=False)
 class Leakage:
     """How much every score changes while an edit changes its own by one standard deviation: one row per edit, one column per score."""

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
@@ -265,23 +264,18 @@ def logistic(w: Latents, high: Labels, weight: Weights | None = None, ridge: flo
 
     Without a `ridge`, the one of RIDGES is taken that loses least on a third of the faces, which it does not see.
     """
-
-    def model(penalty: float) -> LogisticRegression:
-        return LogisticRegression(C=1 / penalty, tol=1e-5, max_iter=2000)
-
-    return _classifier(model, lambda margin: np.logaddexp(0, -margin), w, high, weight, ridge)
+    model = LogisticRegression(tol=1e-5, max_iter=2000)
+    return _classifier(model, lambda margin: np.logaddexp(0, -margin), (w, high, weight), ridge)
 
 
 def svm(w: Latents, high: Labels, weight: Weights | None = None, ridge: float | None = None) -> Fit:
-    """Linear support vector machine with squared hinge loss (Cortes and Vapnik 1995; the choice of InterFaceGAN, Shen et al. 2020).
+    """Linear support vector machine (Cortes and Vapnik 1995; the choice of InterFaceGAN, Shen et al. 2020).
+
+    It minimizes the mean of max(0, 1 - margin)^2, plus ridge times the squared length of the vector.
 
     Without a `ridge`, the one of RIDGES is taken that loses least on a third of the faces, which it does not see.
     """
-
-    def model(penalty: float) -> LinearSVC:
-        return LinearSVC(C=1 / (2 * penalty), dual=False)
-
-    return _classifier(model, lambda margin: np.maximum(0, 1 - margin) ** 2, w, high, weight, ridge)
+    return _classifier(LinearSVC(dual=False), lambda margin: np.maximum(0, 1 - margin) ** 2, (w, high, weight), ridge)
 
 
 def ridge_regression(w: Latents, score: Score, ridge: float | None = None) -> Fit:
@@ -349,21 +343,21 @@ def _means(w: Latents, high: Labels, weight: Weights) -> tuple[Vector, Vector]:
 
 
 def _classifier(
-    model: Callable[[float], Any],
+    model: LogisticRegression | LinearSVC,
     loss: Callable[[np.ndarray], np.ndarray],
-    w: Latents,
-    high: Labels,
-    weight: Weights | None,
+    faces: tuple[Latents, Labels, Weights | None],
     ridge: float | None,
 ) -> Fit:
     """A linear classifier, fitted to centered latents divided by one number: every direction of W keeps its part of the variance."""
+    w, high, weight = faces
     weight, sign = equal_ends(high, weight), np.where(high, 1, -1)
     mean = weight @ w / weight.sum()
     scale = float(np.sqrt(weight @ ((w - mean) ** 2).mean(axis=1) / weight.sum()))
     x = (w - mean) / scale
 
-    def solve(ridge: float, rows: slice | np.ndarray) -> Any:
-        return model(ridge * weight[rows].sum()).fit(x[rows], high[rows], sample_weight=weight[rows])
+    def solve(ridge: float, rows: slice | np.ndarray) -> LogisticRegression | LinearSVC:
+        penalty = ridge * weight[rows].sum() * (2 if isinstance(model, LinearSVC) else 1)
+        return model.set_params(C=1 / penalty).fit(x[rows], high[rows], sample_weight=weight[rows])
 
     if ridge is None:
         held_out = np.random.RandomState(0).permutation(len(x)) % 3 == 0

@@ -82,16 +82,6 @@ class SurveyStep:
     seconds_left: float  # at the speed so far
     population: Population  # the faces of this step; `collect` joins them
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of this step's faces."""
-        return self.population.seeds
-
-    @property
-    def scores(self) -> Float[Tensor, "face name"]:
-        """Their scores."""
-        return self.population.scores
-
 
 def survey(
     generator: Generator,
@@ -110,7 +100,7 @@ def survey(
     """
     seeds, predictor = list(seeds), combine(predictors)
     draw, kind = renderer(generator, render)
-    drawn_by, began = fingerprint(generator), time.perf_counter()
+    made_by, began = fingerprint(generator), time.perf_counter()
     for start in range(0, len(seeds), batch):
         part = tuple(seeds[start : start + batch])
         with torch.no_grad():
@@ -119,7 +109,7 @@ def survey(
             scores = predictor(picture).float().cpu()  # [batch, name]
         done = start + len(part)
         seconds_left = (time.perf_counter() - began) / done * (len(seeds) - done)
-        yield SurveyStep(done, len(seeds), seconds_left, Population(part, scores, tuple(predictor.names), float(psi), drawn_by, kind))
+        yield SurveyStep(done, len(seeds), seconds_left, Population(part, scores, tuple(predictor.names), float(psi), made_by, kind))
 
 
 def collect(steps: Iterable[SurveyStep]) -> Population:
@@ -159,7 +149,7 @@ def resumable(
         yield SurveyStep(len(found), len(seeds), math.inf if missing else 0.0, population)
     with journal.open("a", encoding="utf-8") as file:
         for step in survey(generator, predictor, missing, psi, render=render, batch=batch):
-            scored = dict(zip(step.seeds, step.scores.tolist(), strict=True))
+            scored = dict(zip(step.population.seeds, step.population.scores.tolist(), strict=True))
             file.write("".join(json.dumps([seed, scores]) + "\n" for seed, scores in scored.items()))
             file.flush()
             known |= scored

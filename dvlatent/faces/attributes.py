@@ -116,11 +116,6 @@ def chip(image: Image, size_px: int) -> Float[Tensor, "batch 3 size size"]:
     return torch.stack(chips) if chips else torch.empty(0, 3, size_px, size_px)
 
 
-def describe(scores: Float[Tensor, "batch 2"]) -> list[str]:
-    """Scores in words, one text for each face: "perceived age 34, perceived female"."""
-    return [f"perceived age {age:.0f}, perceived {'male' if male > 0.5 else 'female'}" for age, male in scores.tolist()]
-
-
 @lru_cache(maxsize=16)
 def _sampling(side_px: int, center: float, size_px: int) -> tuple[int, Float[Tensor, "size window"]]:
     """Where the window begins, and the weights of its pixels in every chip pixel: a Gaussian, each row sums to one."""
