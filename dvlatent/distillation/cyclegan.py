@@ -163,11 +163,11 @@ def train_cyclegan(
         state.load(resume)
         for name, pool in pools.items():
             pool.kept = state.tensors[name]
-    device, mine = next(net.parameters()).device, shard(config.batch, accelerator)
+    device, rows = next(net.parameters()).device, shard(config.batch, accelerator)
 
     def sample(pictures: Pictures, small: bool) -> Image:
-        chosen = torch.randint(len(pictures), (config.batch,), generator=state.rng)[mine]
-        mirrored = (torch.rand(config.batch, generator=state.rng) < 0.5)[mine]
+        chosen = torch.randint(len(pictures), (config.batch,), generator=state.rng)[rows]
+        mirrored = (torch.rand(config.batch, generator=state.rng) < 0.5)[rows]
         batch = pictures.batch(chosen.tolist())
         batch = images.resize(batch, config.coarse_px) if small and batch.shape[-1] > config.coarse_px else batch
         return torch.where(mirrored[:, None, None, None], batch.flip(3), batch).to(device)
@@ -192,7 +192,7 @@ def train_cyclegan(
         state.update("generator_optimizer", loss, accelerator)
         for weight in net.discriminator_parameters():
             weight.requires_grad_(True)
-        numbers = torch.rand(2, config.batch, 2, generator=state.rng)[:, mine]
+        numbers = torch.rand(2, config.batch, 2, generator=state.rng)[:, rows]
         shown_a, shown_b = pools["a"].swap(fake_a.float(), numbers[0]), pools["b"].swap(fake_b.float(), numbers[1])
         with autocast(device, config.bf16, accelerator):
             outputs = [

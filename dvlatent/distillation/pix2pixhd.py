@@ -108,7 +108,7 @@ class Student(nn.Module):
         self.stem = StandardizedConv(3 * PATCH**2, widths[0], 3)
         self.down = nn.ModuleList([StandardizedConv(before, after, 3, stride=2) for before, after in pairwise(widths)])
         self.dial = nn.Sequential(nn.Linear(1, dial), nn.ReLU(), nn.Linear(dial, dial), nn.ReLU())
-        self.middle = nn.ModuleList([DialBlock(widths[-1], dial) for _ in range(blocks)])
+        self.blocks = nn.ModuleList([DialBlock(widths[-1], dial) for _ in range(blocks)])
         up = [StandardizedConv(before, after, 4, stride=2, transposed=True) for before, after in pairwise(widths[::-1])]
         self.up, self.out = nn.ModuleList(up), StandardizedConv(widths[0], 3 * PATCH**2, 3, gain=0.1)
 
@@ -130,7 +130,7 @@ class Student(nn.Module):
             skips.append(x)
             x = F.relu(down(x))
         dial = self.dial(strength.to(x).reshape(-1, 1) / self.reach)  # [batch, dial]
-        for block in self.middle:
+        for block in self.blocks:
             x = block(x, dial)
         for up in self.up:
             x = F.relu(up(x) + skips.pop())

@@ -135,15 +135,15 @@ def distill(
     state = TrainingState(config, {"student": student, "discriminator": discriminator, "ema": ema}, optimizers)
     if resume is not None:
         state.load(resume)
-    device, mine = next(student.parameters()).device, shard(config.batch, accelerator)
+    device, rows = next(student.parameters()).device, shard(config.batch, accelerator)
 
     def sample_batch() -> tuple[Image, Image, Tensor]:
         """Pairs of this process; all processes draw the same numbers."""
-        chosen = torch.randint(len(pairs), (config.batch,), generator=state.rng)[mine]
+        chosen = torch.randint(len(pairs), (config.batch,), generator=state.rng)[rows]
         before, after, strength = (part.to(device) for part in pairs.batch(chosen.tolist()))
         if augment is None:
             return before, after, strength
-        numbers = augment.draw(config.batch, state.rng)[mine].to(device)
+        numbers = augment.draw(config.batch, state.rng)[rows].to(device)
         return augment(before, numbers), augment(after, numbers), strength
 
     def features(picture: Image) -> Features:
@@ -315,6 +315,7 @@ def train_filter(
     about |= {"config": vars(config), "command": command, "pairs_command": pairs.command}
     if start is not None:
         weights, theirs = checkpoint.load(start, "filter")
+        weights = {name.replace("middle.", "blocks."): weight for name, weight in weights.items()}  # as our first files spell it
         checkpoint.load_weights(student, weights, start.name)
         student.amplify(1 / float(theirs.get("amplified", 1)))  # as it was trained
         about["started_from"] = {name: theirs.get(name) for name in ("command", "config", "steps_done")}
