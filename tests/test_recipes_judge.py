@@ -18,7 +18,7 @@ from dvlatent.faces.judge import Judge
 from dvlatent.latents import broadcast, normal
 from dvlatent.toy.faces import ToyFaces
 
-TINY = JudgeConfig(faces=120, steps=100, batch=24, width=4, lr=6e-3, bf16=False, first_seed=0)
+TINY = JudgeConfig(faces=120, steps=100, batch=12, width=4, lr=6e-3, bf16=False, first_seed=0)
 
 
 @pytest.fixture(scope="module")
