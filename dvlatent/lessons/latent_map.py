@@ -25,7 +25,7 @@ from PIL import Image as Pillow
 from torch import Tensor, nn
 
 from dvlatent.errors import ShapeError
-from dvlatent.images import resize, to_uint8
+from dvlatent.images import grid, resize, to_uint8
 from dvlatent.types import Image
 
 COLORS = ("#332288", "#2f93c4", "#44aa99", "#117733", "#8a8a2b", "#b99a1f", "#cc6677", "#882255", "#aa4499", "#555555")  # of the .js
@@ -75,7 +75,7 @@ def latent_map(
     kept = _spaced(points, window, thumbs)
     order = np.concatenate([kept, np.setdiff1d(np.arange(len(points)), kept)])  # those with a thumbnail first
     cell = min(side, 28 if channels == 1 else 32)
-    small = to_uint8(resize(images[kept], cell) if side > cell else images[kept])
+    small = resize(images[kept], cell) if side > cell else images[kept]
     numbers = labels.cpu().numpy().astype(np.uint8)[order] if labels is not None else np.zeros(len(points), np.uint8)
     named = list(names) if names else [str(label) for label in range(int(numbers.max()) + 1)] if labels is not None else []
     center = [(window[0] + window[1]) / 2, (window[2] + window[3]) / 2]
@@ -104,9 +104,9 @@ def still(
         x, y = points[at]
         data.imshow(_inked(pixels[at], inks[at]), extent=(x - half, x + half, y - half, y + half), zorder=2)
     lines = [(np.arange(count) + 0.5) / count * (high - low) + low for low, high in (window[:2], window[2:])]
-    grid = torch.tensor([[x, y] for y in lines[1][::-1] for x in lines[0]], dtype=torch.float32)
+    everywhere = torch.tensor([[x, y] for y in lines[1][::-1] for x in lines[0]], dtype=torch.float32)
     with torch.no_grad():
-        ink = torch.sigmoid(decoder(grid)).view(count, count, channels, side, side).permute(0, 3, 1, 4, 2)
+        ink = torch.sigmoid(decoder(everywhere)).view(count, count, channels, side, side).permute(0, 3, 1, 4, 2)
     wall = ink.reshape(count * side, count * side, channels).numpy()
     decoded.imshow(1 - wall[..., 0] if channels == 1 else wall, extent=window, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
     for axes, title in ((data, "the pictures, where the encoder puts them"), (decoded, "what the decoder draws, everywhere")):
@@ -175,13 +175,9 @@ def _inked(pixels: np.ndarray, color: str) -> np.ndarray:
     return np.dstack([np.broadcast_to(ink, (*pixels.shape[:2], 3)), pixels[..., 0]])
 
 
-def _sprite(small: np.ndarray) -> str:
+def _sprite(small: Image) -> str:
     """All thumbnails in one picture, as a data URL."""
-    count, cell = len(small), small.shape[1]
-    wall = np.zeros((-(-max(count, 1) // COLUMNS) * cell, COLUMNS * cell, 3), dtype=np.uint8)
-    for at, one in enumerate(small):
-        row, column = divmod(at, COLUMNS)
-        wall[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = one
+    wall = to_uint8(grid(small, columns=COLUMNS, gap_px=0))[0]
     gray = not (wall != wall[..., :1]).any()
     file = io.BytesIO()
     picture = Pillow.fromarray(wall[..., 0] if gray else wall)
