@@ -312,14 +312,6 @@ def test_a_face_of_weight_two_is_two_faces(name):
     assert angle_degrees(weighted.vector, repeated.vector) < tolerance
 
 
-def test_mean_difference_against_a_loop():
-    w, score, _, _ = normal_faces(faces=50)
-    top, bottom = ([face for face, value in zip(w, score, strict=True) if (value > 0) == side] for side in (True, False))
-    fit = module.mean_difference(w, score > 0)
-    assert np.allclose(fit.vector, sum(top) / len(top) - sum(bottom) / len(bottom))
-    assert fit.threshold == pytest.approx(fit.vector @ (sum(top) / len(top) + sum(bottom) / len(bottom)) / 2)
-
-
 def test_lda_shrinks_as_scikit_learn_does():
     w = normal_faces(faces=40)[0]
     high = np.arange(40) < 20  # ends of one size: equal weights

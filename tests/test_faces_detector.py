@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from dvlatent import images
-from dvlatent.errors import ShapeError
 from dvlatent.faces.detector import NOT_FOUND, FaceCheck
 
 
@@ -43,9 +42,5 @@ def test_a_second_face_is_noticed(face_check, recorded_faces):
     assert sure == NOT_FOUND and others > 0.4
 
 
-def test_size_matters_little_and_other_shapes_are_refused(face_check, recorded_faces, scores):
+def test_size_matters_little(face_check, recorded_faces, scores):
     assert (face_check(images.resize(recorded_faces[:3], 512)) - scores[:3])[:, 0].abs().max() < 0.7
-    assert face_check(recorded_faces[:0]).shape == (0, 2)
-    for wrong in (torch.zeros(1, 3, 64, 64), torch.zeros(3, 256, 256), torch.zeros(1, 3, 256, 200)):
-        with pytest.raises(ShapeError, match="square aligned faces"):
-            face_check(wrong)

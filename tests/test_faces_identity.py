@@ -7,9 +7,8 @@ from torch.testing import assert_close
 
 from dvlatent import images
 from dvlatent.assets import asset_path
-from dvlatent.errors import AssetBroken, ShapeError
+from dvlatent.errors import AssetBroken
 from dvlatent.faces.identity import SAME_PERSON_BELOW, Identity, chip, read_dat
-from dvlatent.types import Predictor
 
 NETWORK = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
 POINTS = "face_recognition_models/models/shape_predictor_68_face_landmarks.dat"
@@ -59,18 +58,6 @@ def test_a_gradient_reaches_the_picture(identity, recorded_faces):
     image = recorded_faces[:1].clone().requires_grad_()
     identity.distance(identity(image), identity(recorded_faces[1:2])).sum().backward()
     assert image.grad.abs().sum() > 0 and torch.isfinite(image.grad).all()
-
-
-def test_is_a_predictor_and_takes_each_face_alone(identity, recorded_faces):
-    assert isinstance(identity, Predictor) and len(identity.names) == 128
-    assert identity(recorded_faces[:0]).shape == (0, 128)
-    assert_close(identity(recorded_faces[:2]), torch.cat([identity(face) for face in recorded_faces[:2].split(1)]), atol=1e-5, rtol=1e-4)
-    assert identity.distance(identity(recorded_faces[:2]), identity(recorded_faces[:2])).shape == (2,)
-
-
-def test_wrong_pictures_are_refused(identity):
-    with pytest.raises(ShapeError, match="square aligned faces"):
-        identity(torch.zeros(1, 3, 256, 200))
 
 
 def test_broken_networks_are_refused_in_words(tmp_path):

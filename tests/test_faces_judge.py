@@ -11,10 +11,8 @@ from torch.testing import assert_close
 
 from dvlatent import checkpoint
 from dvlatent.checkpoint import WEIGHTS
-from dvlatent.errors import ShapeError
 from dvlatent.faces import judge as module
 from dvlatent.faces.judge import Judge, glasses_labels
-from dvlatent.types import Predictor
 
 RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
 
@@ -23,19 +21,6 @@ RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", 
 def blank():
     torch.manual_seed(0)
     return Judge(width=4).eval()
-
-
-def test_is_a_predictor_that_stays_in_range(judge):
-    scores = judge(torch.from_numpy(np.random.RandomState(0).uniform(-3, 3, (5, 3, 100, 100))))
-    assert isinstance(judge, Predictor) and scores.shape == (5, 4) and judge.names == ("age", "male", "smile", "glasses")
-    assert (scores[:, 0] >= 0).all() and (scores[:, 0] <= 80).all() and scores.isfinite().all()
-    assert ((scores[:, [1, 3]] >= 0) & (scores[:, [1, 3]] <= 1)).all()
-
-
-def test_each_face_is_scored_alone(judge, recorded_faces):
-    scores = judge(recorded_faces[:4])
-    assert_close(scores, torch.cat([judge(face) for face in recorded_faces[:4].split(1)]), atol=1e-3, rtol=1e-4)
-    assert judge(recorded_faces[:0]).shape == (0, 4)
 
 
 @pytest.mark.parametrize("times", [2, 3, 10])
@@ -52,14 +37,6 @@ def test_a_gradient_reaches_every_part_of_a_photo(judge, recorded_faces):
         judge(photo)[0, column].backward()
         parts = F.avg_pool2d(photo.grad.abs(), 64)
         assert photo.grad.isfinite().all() and (parts > 0).all()
-
-
-@pytest.mark.parametrize("shape", [(3, 256, 256), (1, 1, 256, 256), (1, 3, 256, 200), (1, 3, 95, 95)])
-def test_wrong_shapes_are_refused(blank, shape):
-    with pytest.raises(ShapeError, match="square aligned faces"):
-        blank(torch.zeros(shape))
-    with pytest.raises(ShapeError, match="from_uint8"):
-        blank(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
 
 
 def test_glasses_labels_cover_the_three_parts():

@@ -7,18 +7,11 @@ from torch.testing import assert_close
 
 from dvlatent import images
 from dvlatent.assets import asset_path
-from dvlatent.errors import AssetBroken, ShapeError
+from dvlatent.errors import AssetBroken
 from dvlatent.faces import landmarks as module
 from dvlatent.faces.landmarks import Landmarks, aspect, geometry, pose
-from dvlatent.types import Predictor
 
 SIGNS = torch.tensor([1.0, 1, 1, -1, 1, -1])  # what a mirror does to each score
-
-
-def test_is_a_predictor(landmarks, recorded_faces):
-    assert isinstance(landmarks, Predictor) and landmarks.names == ("smile", "mouth_open", "eyes_open", "yaw", "pitch", "roll")
-    assert landmarks(recorded_faces[:2]).shape == (2, 6) and landmarks(recorded_faces[:0]).shape == (0, 6)
-    assert landmarks.points(recorded_faces[:0]).shape == (0, 68, 2)
 
 
 def test_the_mirror_turns_yaw_and_roll_and_nothing_else(landmarks, recorded_faces):
@@ -96,16 +89,6 @@ def test_smiles_rank_as_seen(landmarks, recorded_faces):
     """By eye: these of the recorded faces smile with their teeth shown, and those keep their mouths still."""
     smile = landmarks(recorded_faces)[:, 0]
     assert smile[BROAD].min() > 0.7 and smile[STILL].max() < 0.5
-
-
-def test_wrong_pictures_are_refused(landmarks):
-    for shape in ((3, 256, 256), (1, 1, 256, 256), (1, 3, 256, 200), (1, 3, 127, 127)):
-        with pytest.raises(ShapeError, match="square aligned faces"):
-            landmarks(torch.zeros(shape))
-    with pytest.raises(ShapeError, match="from_uint8"):
-        landmarks(torch.zeros(1, 3, 256, 256, dtype=torch.uint8))
-    with pytest.raises(ShapeError, match="not finite"):
-        landmarks(torch.full((1, 3, 256, 256), torch.nan))
 
 
 def test_files_that_are_no_predictor_are_refused(tmp_path):
