@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvlatent.cli.arguments import check_out, file_and_number, numbers, shipped
+from dvlatent.cli.arguments import check_out, command_of, file_and_number, numbers, shipped
 from dvlatent.errors import CheckpointError, DvlatentError, ImageError, NoFace, ShapeError
 
 if TYPE_CHECKING:
@@ -140,18 +140,8 @@ def _distill(arguments: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     chosen = {name: given[name] for name in (*(name.replace("-", "_") for name in CONFIG), "seed", "bf16") if name in given}
     others = {name: given[name] for name in ("holdout", "amplify", "start") if name in given}
-    words = "".join(_spelled(name, value) for name, value in (chosen | others).items())
-    command = f"dvlatent distill {arguments.folder.name} --out {arguments.out.name}{words}"
-    distill_folder(arguments.folder, arguments.out, chosen, command=command, **others)
+    distill_folder(arguments.folder, arguments.out, chosen, command=command_of(arguments), **others)
     return 0
-
-
-def _spelled(name: str, value: Any) -> str:
-    """An option on the command line; of a path the name alone."""
-    option = {"seed": "random-seed"}.get(name, name.replace("_", "-"))
-    if isinstance(value, bool):
-        return f" --{option}" if value else f" --no-{option}"
-    return f" --{option} {value.name if isinstance(value, Path) else value}"
 
 
 def distill_folder(folder: Path, out: Path, chosen: Mapping[str, Any], **options: Any) -> None:
