@@ -132,7 +132,13 @@ class ImagePool:
 
 
 def train_cyclegan(
-    net: CycleGAN, a: Pictures, b: Pictures, config: CycleGANConfig | None = None, *, resume: Path | str | None = None, accelerator: Any = None
+    net: CycleGAN,
+    a: Pictures,
+    b: Pictures,
+    config: CycleGANConfig | None = None,
+    *,
+    resume: Path | str | None = None,
+    accelerator: Any = None,
 ) -> Iterator[CycleGANStep]:
     """Train a CycleGAN in place on pictures of kind A (say young) and B (say old); one `CycleGANStep` per update of the generators.
 
