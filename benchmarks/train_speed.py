@@ -44,7 +44,7 @@ def plain(images: torch.Tensor) -> Iterator[object]:
 
 
 def dcgan(images: torch.Tensor) -> Iterator[object]:
-    """The recipe of the usual tutorials for 28x28 (Radford et al. 2016): 100 dice, 5x5 convolutions of 256, 128, 64, batch norm."""
+    """The recipe of the usual tutorials for 28x28 (Radford et al. 2016): z of 100, 5x5 convolutions of 256, 128, 64, batch norm."""
     torch.manual_seed(0)
     up = {"kernel_size": 5, "stride": 2, "padding": 2, "output_padding": 1, "bias": False}
     generator = nn.Sequential(

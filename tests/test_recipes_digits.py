@@ -25,7 +25,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def fake():
-    """A fifth of the 5,000 that MODELS.md reports."""
+    """A fifth of the 5,000 that MEASUREMENTS.md reports."""
     return draw_digits(load("digits"), 1000, seed=1)
 
 

@@ -13,7 +13,7 @@ from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
 
 
 def test_the_shipped_head_is_close_to_the_full_picture(faces, portraits, attributes):
-    """On four faces; MODELS.md has the measurement on 200."""
+    """On four faces; MEASUREMENTS.md has the measurement on 200."""
     error = (recipe.small(portraits.full) - portraits.preview.clamp(-1, 1)).square().mean(dim=(1, 2, 3))
     _, shipped = checkpoint.load(WEIGHTS / "faces-preview.safetensors", "preview head")
     assert abs(recipe.psnr_db(error) - shipped["scores"]["psnr_db"]) < 2

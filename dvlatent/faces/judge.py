@@ -31,7 +31,7 @@ class Judge(nn.Module):
     of any size from 96 px; larger ones are reduced by area. It is differentiable; use `eval()` mode to read single faces.
 
     Its scores are perceptions, and it learned them from another predictor: it notices an edit that only fools the chip of that network,
-    but not a mistake that both make. One person labelled the glasses by eye. MODELS.md has its scores. Raises ShapeError for pictures
+    but not a mistake that both make. One person labelled the glasses by eye. MEASUREMENTS.md has its scores. Raises ShapeError for pictures
     of another shape.
     """
 

@@ -27,7 +27,7 @@ class Encoder(nn.Module):
 
     `close_up` turns [batch, 3, 150, 150] into `close_up_dim` numbers and is never trained here. In `dvlatent.load("encoder")` it is dlib's
     identity network without its last layer, so identity distances flatter this encoder: it sees with the network that measures it.
-    Use it in `eval()` mode. It only knows faces that its generator draws; MODELS.md has its scores.
+    Use it in `eval()` mode. It only knows faces that its generator draws; MEASUREMENTS.md has its scores.
     """
 
     def __init__(self, close_up: nn.Module, hidden: int = 1024, w_dim: int = 512, close_up_dim: int = 256) -> None:

@@ -62,7 +62,7 @@ class MobileStyleGAN(nn.Module):
     def preview(self, ws: Ws) -> Image:
         """A small picture: [batch, 16, 512] -> [batch, 3, 256, 256], through a small head on the inner features.
 
-        Close to the full picture resized by area (MODELS.md has the numbers), in about half the time. A processor made for bfloat16
+        Close to the full picture resized by area (MEASUREMENTS.md has the numbers), in about half the time. A processor made for bfloat16
         halves it again, with an invisible rounding (50 dB): `with torch.autocast("cpu", torch.bfloat16): faces.preview(ws)`.
         """
         if self.preview_head is None:

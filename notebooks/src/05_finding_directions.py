@@ -246,7 +246,7 @@ for name, one in found.items():
 # **Check your guess.** Read two columns together: how much "male" comes along, and who remains the same person. All four cures cut the leak, and
 # all of them keep more people themselves than the raw formula, because they move a face no farther than ageing needs.
 #
-# A dozen faces are few. The same table for 500 unseen adults, with intervals, is printed by `python benchmarks/directions.py`; docs/MODELS.md has
+# A dozen faces are few. The same table for 500 unseen adults, with intervals, is printed by `python benchmarks/directions.py`; docs/MEASUREMENTS.md has
 # its numbers. One thing there is worth knowing: the finder gives its own directions better marks than the judge does. That is why
 # one asks a judge.
 
@@ -396,7 +396,7 @@ plot.show(fig, alt="Two people as drawn, aged by the formula and aged by gradien
 # %% [markdown]
 # **Check your guess.** Look at her hair: the formula bleaches it, like much dyed hair among the old; the gradient greys what is there. Look at
 # his lip: nobody asked for a moustache, but many old men have one, and the network of identity does not mind. On 500 unseen adults
-# `python benchmarks/directions.py` prints what comes of it (docs/MODELS.md has the numbers).
+# `python benchmarks/directions.py` prints what comes of it (docs/MEASUREMENTS.md has the numbers).
 #
 # Beware: a network that is asked by gradient can be flattered; in the end that is an **adversarial example**. Without the weight on colours this
 # search painted skin orange, and the finder loved it. A judge and your own eyes are not optional.

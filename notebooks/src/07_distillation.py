@@ -252,7 +252,7 @@ reached = float(found["student"].change("age")[1].mean() / found["teacher"].chan
 print(f"the student reaches {reached:.1f} of the teacher's ageing")
 
 # %% [markdown]
-# Twelve people are an anecdote; `python benchmarks/distillation.py` asks as many as you like, and `MODELS.md` keeps what two hundred said.
+# Twelve people are an anecdote; `python benchmarks/distillation.py` asks as many as you like, and `docs/MEASUREMENTS.md` keeps what five hundred said.
 #
 # ## The number
 #
