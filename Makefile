@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 SUDO ?= sudo
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: help course lab test check notebooks bench browser badges assets pins clean
+.PHONY: help app course lab test check notebooks bench browser badges assets pins clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -27,6 +27,9 @@ test: $(READY) assets  ## everything from nothing: unit, contract and structure 
 	@$(MAKE) --no-print-directory browser SUDO= || echo "Going on without a browser: the tests of the sliders will be skipped."
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal tests
 	$(PY) -m pytest --nbval --nbval-current-env -n auto --dist loadfile notebooks
+
+app: $(READY) assets  ## build the page of the filter into build/app/ (needs npm); `dvlatent app` serves it
+	$(PY) app/build.py
 
 check: $(READY)  ## style, floors, file sizes, documents (types are checked by the tests as they run)
 	$(PY) -m ruff check

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dvlatent import __version__
-from dvlatent.cli import editing, filters, inversion
+from dvlatent.cli import app, editing, filters, inversion
 from dvlatent.cli.arguments import numbers
 from dvlatent.errors import DvlatentError
 
@@ -66,6 +66,7 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     editing.add(commands, argv)
     inversion.add(commands)
     filters.add(commands, argv)
+    app.add(commands)
     return made
 
 

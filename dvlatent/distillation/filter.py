@@ -6,12 +6,14 @@ stay as sharp as they were, and strength 0 gives the photo back, bit for bit.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -55,6 +57,7 @@ class Filter:
     ) -> None:
         self.network = network.folded() if hasattr(network, "folded") else network  # the same outputs, faster
         self.name, self.low, self.high, self.size_px, self.about = name, float(low), float(high), size_px, about or {}
+        self.unit = str(self.about.get("unit", "steps"))  # of the strength: steps of its direction, or years
         self._aligner = aligner
 
     @torch.no_grad()
@@ -141,22 +144,61 @@ def _edited(photo: Photo, alignment: Alignment, steps: Sequence[tuple[Filter, fl
     return torch.where(pasted == 0, photo, (photo + 2 * pasted).clamp(-1, 1))
 
 
-def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None) -> Path:
+def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None, *, half: bool = False) -> Path:
     """Write the network of a filter as ONNX: `image` [batch, 3, height, width] in [-1, 1] and `strength` [batch] -> `edited`.
 
-    Sides may be any multiple of 16. ONNX Runtime, a browser or a phone can run it. The file appears whole or not at all. Raises ShapeError
-    for a file that does not end in .onnx, or without its folder.
+    Sides may be any multiple of 16. ONNX Runtime, a browser or a phone can run it; its metadata say what goes in and what strength means.
+    With `half`, the weights are kept in 16 bits: half the file, the same picture within a tenth of a gray level. The file appears whole
+    or not at all. Raises ShapeError for a file that does not end in .onnx, or without its folder.
     """
+    import onnx
+
     out, size = Path(out), size_px or one.size_px
     if out.suffix != ".onnx" or not out.parent.is_dir():
         raise ShapeError(f"--out {out} should be a file that ends in .onnx, in a folder that exists.")
-    part = out.with_name(out.name + ".part")
     names = {"input_names": ["image", "strength"], "output_names": ["edited"]}
     free = {0: "batch", 2: "height", 3: "width"}
     axes = {"image": free, "strength": {0: "batch"}, "edited": free}
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes that become constants: multiples of 16 do not need them
         example = (torch.zeros(1, 3, size, size), torch.ones(1))
-        torch.onnx.export(one.network, example, str(part), dynamo=False, dynamic_axes=axes, opset_version=17, **names)
-    part.replace(out)
+        torch.onnx.export(one.network, example, buffer, dynamo=False, dynamic_axes=axes, opset_version=17, **names)
+    model = onnx.load_from_string(buffer.getvalue())
+    if half:
+        _halve(model.graph)
+    minus, plus = WORDS.get(one.name, ("minus", "plus"))
+    about = {
+        "name": one.name,
+        "image": "RGB in [-1, 1], [batch, 3, height, width], sides a multiple of 16",
+        "alignment": "the square of FFHQ around eyes and mouth (Karras et al. 2019, appendix A)",
+        "size_px": str(one.size_px),
+        "strength": f"[batch], {one.low:+g} ({minus}) to {one.high:+g} ({plus}), in {one.unit}; 0 changes nothing",
+        "blending": "lay edited - image over the photo, fading toward the edges of the square",
+        "license": str(one.about.get("licence", "as the weights it was made with")),
+    }
+    onnx.helper.set_model_props(model, about)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        onnx.save(model, part)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
     return out
+
+
+def _halve(graph: Any) -> None:
+    """Keep every large weight in 16 bits, and widen it when the network is loaded: the arithmetic stays in 32 bits."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    widened = []
+    for weight in list(graph.initializer):
+        numbers = numpy_helper.to_array(weight)
+        if numbers.dtype == np.float32 and numbers.size >= 256:
+            small = numpy_helper.from_array(numbers.astype(np.float16), f"{weight.name}_half")
+            widened.append(helper.make_node("Cast", [small.name], [weight.name], to=TensorProto.FLOAT))
+            graph.initializer.remove(weight)
+            graph.initializer.append(small)
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*widened, *rest])

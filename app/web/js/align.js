@@ -1,0 +1,131 @@
+// Where a face lies in a photo, how it is cut out, and how the change is laid over the photo: the Python library's `faces/align.py`.
+
+import { extend, fromBytes, lanczos, sampleQuad, shrink } from "./raster.js";
+
+// The mesh points that stand where dlib's 68 landmarks 36-47 (eyes) and 48, 54 (corners of the mouth) do.
+const LEFT_EYE = [33, 160, 158, 133, 153, 144];
+const RIGHT_EYE = [362, 385, 387, 263, 373, 380];
+const MOUTH = [61, 291];
+
+/** The FFHQ square around a face mesh: upper left, lower left, lower right, upper right corner (Karras et al. 2019, section A). */
+export function squareOfMesh(mesh) {
+  const mean = (indices) => [0, 1].map((axis) => indices.reduce((sum, i) => sum + mesh[i][axis], 0) / indices.length);
+  return square(mean(LEFT_EYE), mean(RIGHT_EYE), mean(MOUTH));
+}
+
+export function square(left, right, mouth) {
+  const middle = [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2];
+  const across = [right[0] - left[0], right[1] - left[1]];
+  const down = [mouth[0] - middle[0], mouth[1] - middle[1]];
+  let x = [across[0] + down[1], across[1] - down[0]];
+  const half = Math.max(2 * Math.hypot(...across), 1.8 * Math.hypot(...down)) / Math.hypot(...x);
+  x = [x[0] * half, x[1] * half];
+  const y = [-x[1], x[0]];
+  const center = [middle[0] + 0.1 * down[0], middle[1] + 0.1 * down[1]];
+  return [[-1, -1], [-1, 1], [1, 1], [1, -1]].map(([u, v]) => [0, 1].map((axis) => center[axis] + u * x[axis] + v * y[axis]));
+}
+
+export const sideOf = (quad) => Math.hypot(quad[0][0] - quad[3][0], quad[0][1] - quad[3][1]);
+
+/** The aligned face as a raster of size x size. `photo` is { width, height, data } with RGBA bytes; `quick` samples once a pixel. */
+export function crop(photo, quad, size, quick = false) {
+  const xs = quad.map((corner) => corner[0]), ys = quad.map((corner) => corner[1]);
+  let side = sideOf(quad), border = Math.max(Math.round(0.1 * side), 3);
+  const left = Math.max(Math.floor(Math.min(...xs)) - border, 0), top = Math.max(Math.floor(Math.min(...ys)) - border, 0);
+  const right = Math.min(Math.ceil(Math.max(...xs)) + border, photo.width);
+  const bottom = Math.min(Math.ceil(Math.max(...ys)) + border, photo.height);
+  if (right - left < 2 || bottom - top < 2) return null;
+  let canvas = fromBytes(photo.data, photo.width, left, top, right, bottom);
+  let corners = quad.map(([x, y]) => [x - left, y - top]);
+  const factor = Math.floor(side / size / 2);
+  if (factor > 1) {
+    const width = Math.ceil((right - left) / factor), height = Math.ceil((bottom - top) / factor);
+    canvas = shrink(canvas, height, width);
+    const ratio = [width / (right - left), height / (bottom - top)];
+    corners = corners.map(([x, y]) => [(x + 0.5) * ratio[0] - 0.5, (y + 0.5) * ratio[1] - 0.5]);
+    side /= factor;
+    border = Math.max(Math.round(0.1 * side), 3);
+  }
+  const low = [0, 1].map((axis) => Math.min(...corners.map((corner) => corner[axis])));
+  const high = [0, 1].map((axis) => Math.max(...corners.map((corner) => corner[axis])));
+  const outside = [
+    ...low.map((edge) => Math.ceil(-edge + border)),
+    Math.ceil(high[0] + border - canvas.width), Math.ceil(high[1] + border - canvas.height),
+  ];
+  if (Math.max(...outside) > border - 4) {
+    const pad = outside.map((edge) => Math.max(edge, Math.round(0.3 * side)));
+    canvas = extend(canvas, pad, side);
+    corners = corners.map(([x, y]) => [x + pad[0], y + pad[1]]);
+  }
+  const face = quick ? sampleQuad(canvas, corners, size) : lanczos(sampleQuad(canvas, corners, 4 * size), size, size);
+  for (let i = 0; i < face.data.length; i++) face.data[i] = Math.min(Math.max(face.data[i], -1), 1);
+  return face;
+}
+
+/** How much of the change is laid on: 1 in the middle, falling to 0 along all four sides. */
+export function softMask(size = 256, edge = 0.15) {
+  const ramp = Float32Array.from({ length: size }, (_, i) => {
+    const middle = (i + 0.5) / size;
+    const t = Math.min(Math.max((Math.min(middle, 1 - middle) - 0.02) / edge, 0), 1);
+    return t * t * (3 - 2 * t);
+  });
+  return Float32Array.from({ length: size * size }, (_, i) => ramp[Math.floor(i / size)] * ramp[i % size]);
+}
+
+const MASK_PX = 256;
+const MASK = softMask(MASK_PX);
+
+/** Lay a change (a raster of what is added, -2 to 2) over the photo's bytes, in place. Where the mask is 0 every byte stays. */
+export function layOver(photo, change, quad) {
+  const side = Math.max(Math.round(sideOf(quad)), 1);
+  const face = side < change.width ? shrink(change, side, side) : change;
+  const xs = quad.map((corner) => corner[0]), ys = quad.map((corner) => corner[1]);
+  const left = Math.max(Math.floor(Math.min(...xs)), 0), top = Math.max(Math.floor(Math.min(...ys)), 0);
+  const right = Math.min(Math.ceil(Math.max(...xs)) + 1, photo.width), bottom = Math.min(Math.ceil(Math.max(...ys)) + 1, photo.height);
+  const [a, b] = [quad[3][0] - quad[0][0], quad[1][0] - quad[0][0]];
+  const [c, d] = [quad[3][1] - quad[0][1], quad[1][1] - quad[0][1]];
+  const det = a * d - b * c;
+  const n = face.width, plane = n * n, rows = new Int32Array(4), columns = new Int32Array(4);
+  for (let y = top; y < bottom; y++) {
+    for (let x = left; x < right; x++) {
+      const dx = x - quad[0][0], dy = y - quad[0][1];
+      const u = (d * dx - b * dy) / det, v = (a * dy - c * dx) / det; // 0 to 1 across and down the square
+      const weight = bilinearMask(u * MASK_PX - 0.5, v * MASK_PX - 0.5);
+      if (!(weight > 0)) continue;
+      const fx = u * n - 0.5, fy = v * n - 0.5, ix = Math.floor(fx), iy = Math.floor(fy);
+      const wx = cubic(fx - ix), wy = cubic(fy - iy);
+      for (let k = 0; k < 4; k++) {
+        columns[k] = Math.min(Math.max(ix + k - 1, 0), n - 1);
+        rows[k] = Math.min(Math.max(iy + k - 1, 0), n - 1) * n;
+      }
+      const to = 4 * (y * photo.width + x);
+      for (let channel = 0; channel < 3; channel++) {
+        const base = channel * plane;
+        let sum = 0;
+        for (let j = 0; j < 4; j++) {
+          const row = base + rows[j];
+          sum += wy[j] * (wx[0] * face.data[row + columns[0]] + wx[1] * face.data[row + columns[1]] +
+            wx[2] * face.data[row + columns[2]] + wx[3] * face.data[row + columns[3]]);
+        }
+        const added = weight * Math.min(Math.max(sum, -2), 2);
+        if (added === 0) continue;
+        const value = Math.min(Math.max(photo.data[to + channel] / 127.5 - 1 + added, -1), 1);
+        photo.data[to + channel] = Math.round((value + 1) * 127.5);
+      }
+    }
+  }
+}
+
+function bilinearMask(x, y) {
+  const left = Math.floor(x), top = Math.floor(y), dx = x - left, dy = y - top;
+  const at = (column, row) => (column < 0 || row < 0 || column >= MASK_PX || row >= MASK_PX ? 0 : MASK[row * MASK_PX + column]);
+  return (at(left, top) * (1 - dx) + at(left + 1, top) * dx) * (1 - dy) + (at(left, top + 1) * (1 - dx) + at(left + 1, top + 1) * dx) * dy;
+}
+
+const A = -0.75; // PyTorch's bicubic
+
+function cubic(t) {
+  const near = (x) => ((A + 2) * x - (A + 3)) * x * x + 1;
+  const far = (x) => ((A * x - 5 * A) * x + 8 * A) * x - 4 * A;
+  return [far(t + 1), near(t), near(1 - t), far(2 - t)];
+}

@@ -1,0 +1,170 @@
+// The engine, in a worker so that the page stays quick: finds faces, runs the filters, lays the change over the photo.
+
+import * as ort from "../vendor/ort/ort.wasm.min.mjs";
+import { Human } from "../vendor/human/human.esm.js";
+import { crop, layOver, squareOfMesh } from "./align.js";
+import { Tracks } from "./tracks.js";
+
+const SEARCH_PX = 1280; // the longer side of the picture in which faces are searched
+const SURE = 0.5; // how sure the detector must be of a face
+
+let human, filters, sessions = {}, photo = null, faces = [], tracks = new Tracks();
+
+const handlers = {
+  /** Load the detector and the list of filters. */
+  async init({ base }) {
+    ort.env.wasm.wasmPaths = new URL("vendor/ort/", base).href;
+    ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+    ort.env.logLevel = "error";
+    filters = await (await fetch(new URL("filters/filters.json", base))).json();
+    for (const filter of filters) filter.url = new URL(`filters/${filter.file}`, base).href;
+    const off = { enabled: false };
+    human = new Human({
+      backend: "wasm", wasmPath: new URL("vendor/tfjs/", base).href, modelBasePath: new URL("vendor/human/models/", base).href,
+      debug: false, async: false, warmup: "none", cacheSensitivity: 0, filter: off, segmentation: off, body: off, hand: off, object: off, gesture: off,
+      face: {
+        enabled: true, mesh: { enabled: true }, detector: { rotation: true, maxDetected: 8, minConfidence: SURE, skipFrames: 0, skipTime: 0 },
+        iris: off, emotion: off, description: off, antispoof: off, liveness: off, attention: off,
+      },
+    });
+    await human.load();
+    await session(filters[0]);
+    return { result: { filters, threads: ort.env.wasm.numThreads } };
+  },
+
+  /** Take a photo and find its faces. */
+  async photo({ bitmap }) {
+    photo = pixelsOf(bitmap);
+    bitmap.close();
+    faces = await find(photo);
+    return { result: { faces, width: photo.width, height: photo.height } };
+  },
+
+  /** The photo with the dials' edits on the chosen faces, as RGBA bytes. */
+  async apply({ dials, chosen }) {
+    const result = { width: photo.width, height: photo.height, data: new Uint8ClampedArray(photo.data) };
+    for (const index of chosen) await edit(result, faces[index].quad, dials, false);
+    return answer(result);
+  },
+
+  /** Make the last result the photo: the next edit goes on from it. */
+  async keep({ data, width, height }) {
+    photo = { width, height, data: new Uint8ClampedArray(data) };
+    return { result: null };
+  },
+
+  /** One face at several strengths, side by side: `values` are strengths of the filter `dial`. */
+  async strip({ dial, values, face, size }) {
+    const before = crop(photo, faces[face].quad, size);
+    const sheet = { width: size * values.length, height: size, data: new Uint8ClampedArray(4 * size * size * values.length) };
+    for (const [i, value] of values.entries()) {
+      const after = value ? await run(filters.find((filter) => filter.name === dial), before, value) : before;
+      for (let y = 0; y < size; y++) {
+        for (let x = 0; x < size; x++) {
+          const to = 4 * (y * sheet.width + i * size + x);
+          for (let c = 0; c < 3; c++) sheet.data[to + c] = (after.data[c * size * size + y * size + x] + 1) * 127.5;
+          sheet.data[to + 3] = 255;
+        }
+      }
+    }
+    return answer(sheet);
+  },
+
+  /** One picture of the camera, edited; faces are followed from picture to picture. */
+  async frame({ bitmap, dials, time }) {
+    const began = performance.now();
+    const picture = pixelsOf(bitmap);
+    bitmap.close();
+    const found = tracks.follow(await find(picture), time);
+    const seen = performance.now();
+    for (const { quad, weight } of found) {
+      const eased = Object.fromEntries(Object.entries(dials).map(([name, value]) => [name, value * weight]));
+      await edit(picture, quad, eased, true);
+    }
+    return answer(picture, { faces: found.length, ms: { find: seen - began, edit: performance.now() - seen } });
+  },
+
+  async forget() {
+    photo = null, faces = [], tracks = new Tracks();
+    return { result: null };
+  },
+};
+
+function answer(picture, more = {}) {
+  const { width, height, data } = picture;
+  return { result: { width, height, data: data.buffer, ...more }, transfer: [data.buffer] };
+}
+
+function pixelsOf(bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  const { width, height, data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  return { width, height, data };
+}
+
+/** Every face of a picture, the largest first: its mesh's square, and its box for the page. */
+async function find(picture) {
+  const scale = Math.min(1, SEARCH_PX / Math.max(picture.width, picture.height));
+  let image = new ImageData(picture.data, picture.width, picture.height);
+  if (scale < 1) {
+    const canvas = new OffscreenCanvas(Math.round(picture.width * scale), Math.round(picture.height * scale));
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.imageSmoothingQuality = "high";
+    const bitmap = await createImageBitmap(image);
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    bitmap.close();
+    image = context.getImageData(0, 0, canvas.width, canvas.height);
+  }
+  const ratio = [picture.width / image.width, picture.height / image.height];
+  const { face: found } = await human.detect(image);
+  return found
+    .filter((one) => one.mesh.length >= 468)
+    .map((one) => {
+      const mesh = one.mesh.map(([x, y]) => [(x + 0.5) * ratio[0] - 0.5, (y + 0.5) * ratio[1] - 0.5]);
+      const [left, top, width, height] = one.box.map((side, i) => side * ratio[i % 2]);
+      return { quad: squareOfMesh(mesh), box: [left, top, width, height], score: one.boxScore };
+    })
+    .sort((a, b) => b.box[2] * b.box[3] - a.box[2] * a.box[3]);
+}
+
+async function edit(picture, quad, dials, quick) {
+  const used = filters.filter((filter) => dials[filter.name]);
+  if (!used.length) return;
+  const before = crop(picture, quad, used[0].size_px, quick);
+  if (!before) return;
+  let now = before;
+  for (const filter of used) now = await run(filter, now, dials[filter.name]);
+  const change = { ...now, data: new Float32Array(now.data.length) };
+  for (let i = 0; i < change.data.length; i++) change.data[i] = now.data[i] - before.data[i];
+  layOver(picture, change, quad);
+}
+
+async function run(filter, face, strength) {
+  const network = await session(filter);
+  const size = face.width;
+  const image = new ort.Tensor("float32", face.data, [1, 3, size, size]);
+  const { edited } = await network.run({ image, strength: new ort.Tensor("float32", [strength], [1]) });
+  const data = new Float32Array(edited.data.length);
+  for (let i = 0; i < data.length; i++) data[i] = Math.min(Math.max(edited.data[i], -1), 1);
+  edited.dispose?.();
+  return { ...face, data };
+}
+
+function session(filter) {
+  sessions[filter.name] ??= ort.InferenceSession.create(filter.url, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
+  return sessions[filter.name];
+}
+
+let last = Promise.resolve(); // one job after the other
+
+self.onmessage = ({ data: { id, name, ...message } }) => {
+  last = last.then(async () => {
+    try {
+      const { result, transfer = [] } = await handlers[name](message);
+      self.postMessage({ id, result }, transfer);
+    } catch (error) {
+      self.postMessage({ id, error: String(error?.message ?? error) });
+    }
+  });
+};
