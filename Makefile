@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 SUDO ?= sudo
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: help app course lab test check notebooks bench browser badges assets pins clean
+.PHONY: help app course site lab test check notebooks bench browser badges assets pins clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -25,11 +25,15 @@ lab: $(READY) assets  ## open JupyterLab on the first notebook
 
 test: $(READY) assets  ## everything from nothing: unit, contract and structure tests, then every notebook cell by cell
 	@$(MAKE) --no-print-directory browser SUDO= || echo "Going on without a browser: the tests of the sliders will be skipped."
+	@$(PY) app/build.py || echo "Going on without the page of the filter: its tests will be skipped."
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal tests
 	$(PY) -m pytest --nbval --nbval-current-env -n auto --dist loadfile notebooks
 
 app: $(READY) assets  ## build the page of the filter into build/app/ (needs npm); `dvlatent app` serves it
 	$(PY) app/build.py
+
+site: course app  ## the course's pages and the page of the filter in one folder, build/site/, for any static host
+	rm -rf build/site && mkdir -p build/site && cp -r build/course/. build/site/ && cp -r build/app build/site/app
 
 check: $(READY)  ## style, floors, file sizes, documents (types are checked by the tests as they run)
 	$(PY) -m ruff check
@@ -80,7 +84,7 @@ $(READY): pyproject.toml $(PINS)
 	@echo "1 of 2: PyTorch"
 	@$(PIP) install -c $(PINS) torch || { echo "$(INSTALL_FAILED)"; exit 1; }
 	@echo "2 of 2: the other packages, and dvlatent itself"
-	@$(PIP) install -c $(PINS) -e ".[course,test]" || { echo "$(INSTALL_FAILED)"; exit 1; }
+	@$(PIP) install -c $(PINS) -e ".[course,app,test]" || { echo "$(INSTALL_FAILED)"; exit 1; }
 	@touch $@
 
 INSTALL_FAILED := pip could not finish: its last lines say why. Without a network this one step cannot work; with one, run the same \

@@ -37,13 +37,14 @@ def main() -> int:
     arguments = parser.parse_args()
     npm = shutil.which("npm")
     if npm is None:
-        print("The page needs npm, which comes with Node 18 or newer: install it (Debian and Ubuntu: apt-get install npm).", file=sys.stderr)
+        print("The page needs npm, which comes with Node 18 or newer (Debian and Ubuntu: apt-get install npm).", file=sys.stderr)
         return 1
     if subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=HERE).returncode:
-        print("npm could not fetch what the page needs: its last lines say why. With a network, run the same command again.", file=sys.stderr)
+        print("npm could not fetch what the page needs: its last lines say why. Then run the same command again.", file=sys.stderr)
         return 1
     build(arguments.out)
-    size = sum(path.stat().st_size for path in arguments.out.rglob("*") if path.suffix == ".gz" or not Path(f"{path}.gz").exists() and path.is_file())
+    files = [path for path in arguments.out.rglob("*") if path.is_file() and not Path(f"{path}.gz").exists()]
+    size = sum(path.stat().st_size for path in files)
     print(f"{arguments.out}: {size / 1e6:.1f} MB over the wire at the first visit. `dvlatent app` serves it.")
     return 0
 

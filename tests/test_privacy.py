@@ -13,7 +13,7 @@ from skimage import data
 from dvlatent import assets, images
 
 GUARD = Path(__file__).parent / "data" / "network_guard.c"
-pytestmark = pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="the guard is a C file for Linux: install a C compiler")
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="the guard needs Linux and a C compiler")
 PREDICT = """\
 import torch, dvlatent
 print(dvlatent.load("attributes")(torch.zeros(1, 3, 256, 256)).shape)
@@ -24,7 +24,7 @@ COMMANDS = {  # every command that computes, as small as it can be
     "survey": "survey --faces 2 --out {out}/few.safetensors",
     "find": "find --attribute age --low 18 28 --high 55 80 --faces 400 --out {out}/old.safetensors",
     "edit": "edit --seeds 3 --age 1 --out {out}/edited.png",
-    "invert": "invert {photo} --steps 2 --out {out}/me.npz",
+    "invert": "invert {photo} --steps 2 --out {out}/me.safetensors",
     "pairs": "pairs --edit age:-2..+2 --count 1 --out {out}/pairs",
     "filter": "filter {photo} --age 1 --out {out}/older.png",
     "export": "export age-filter --out {out}/age.onnx",
@@ -75,7 +75,8 @@ def test_a_lesson_asks_nothing(watched, tmp_path):
     from nbformat.v4 import new_code_cell, new_notebook, writes
 
     (tmp_path / "lesson.ipynb").write_text(writes(new_notebook(cells=[new_code_cell(PREDICT)])))
-    done, asked, left = watched(sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output", "done.ipynb", "lesson.ipynb")
+    convert = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output", "done.ipynb", "lesson.ipynb"]
+    done, asked, left = watched(*convert)
     assert done.returncode == 0, done.stderr
     cells = json.loads((tmp_path / "done.ipynb").read_text())["cells"]
     assert "torch.Size([1, 2])" in json.dumps(cells)

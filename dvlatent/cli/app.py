@@ -55,7 +55,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     app = commands.add_parser("app", help="serve the page of the filter: photo or camera, dials, on this computer or a phone")
     app.description = "Serve the page of the filter, which `make app` builds. No picture leaves the device that shows the page."
     app.add_argument("--dir", type=Path, default=Path("build/app"), help="the folder that `make app` wrote (default build/app)")
-    app.add_argument("--host", default="127.0.0.1", help="the address to listen on; 0.0.0.0 for phones in the same network (default this computer)")
+    app.add_argument("--host", default="127.0.0.1", help="the address to listen on (default this computer); 0.0.0.0 for phones nearby")
     app.add_argument("--port", type=int, default=8000, help="the port (default 8000; 0 takes a free one)")
     app.add_argument("--https", action="store_true", help="with a certificate made on the spot: phones give their camera to https only")
     app.add_argument("--open", action="store_true", help="open the page in the browser")
@@ -158,7 +158,7 @@ def _secured(plain: object, host: str) -> ssl.SSLSocket:
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError as reason:
-        raise DvlatentError("--https makes a certificate with the package cryptography: `pip install cryptography`, or leave --https out.") from reason
+        raise DvlatentError("--https needs the package cryptography: run `pip install cryptography`, or leave --https out.") from reason
     import datetime
     import ipaddress
 
