@@ -19,9 +19,22 @@ WEIGHTS = Path(__file__).parent / "weights"  # what we trained ourselves
 LIMIT_BYTES = 2 * 2**30  # far more than any file that we write
 
 
-def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
-    """Write tensors and a description of plain numbers and strings; the file appears whole or not at all."""
+def check_path(path: Path | str) -> Path:
+    """The path itself, if a file of ours can be written there. Raises CheckpointError for another suffix, or if its folder is missing."""
     path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path} should end in .safetensors, the format of what is written.")
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path} cannot be written: there is no folder {path.parent}. Make it first.")
+    return path
+
+
+def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
+    """Write tensors and a description of plain numbers and strings; the file appears whole or not at all.
+
+    Raises CheckpointError as `check_path` does.
+    """
+    path = check_path(path)
     part = path.with_name(path.name + ".part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(plain, part, {"description": json.dumps(description)})
@@ -41,7 +54,7 @@ def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             description = _description(file)
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as a .safetensors file of ours: {error}. Was it cut short?") from error
     if description.get("kind") != kind:
         raise CheckpointError(f"{path.name} holds {description.get('kind', 'nothing that we know')}; a {kind} was needed.")
@@ -53,7 +66,7 @@ def kind(path: Path | str) -> str:
     try:
         with safe_open(path, framework="pt") as file:
             return str(_description(file).get("kind", ""))
-    except (OSError, SafetensorError, ValueError):
+    except (OSError, SafetensorError, ValueError, RecursionError):
         return ""  # `load` says what is wrong with it
 
 

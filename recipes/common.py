@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dvlatent import images
+from dvlatent.checkpoint import check_path
 from dvlatent.errors import CheckpointError, DvlatentError, ShapeError
 from dvlatent.latents import broadcast, w_of
 from dvlatent.types import Generator, Image, Ws
@@ -78,9 +79,7 @@ def run(
     """
     chosen = vars(arguments.parse_args(argv))
     try:
-        out = chosen["out"]
-        if out.suffix != ".safetensors" or not out.parent.is_dir():
-            raise CheckpointError(f"--out {out} should end in .safetensors, in a folder that exists.")
+        check_path(chosen["out"])
         for name in ("faces", "steps"):
             if chosen.get(name, 1) < 1:
                 raise ShapeError(f"--{name} {chosen[name]} gives nothing to learn from: give 1 or more.")

@@ -26,6 +26,12 @@ def test_what_was_saved_comes_back_as_float32(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644 and os.listdir(tmp_path) == ["a.safetensors"]
 
 
+@pytest.mark.parametrize(("name", "words"), [("a.png", r"should end in \.safetensors"), ("nowhere/a.safetensors", "no folder")])
+def test_refuses_another_suffix_or_folder(tmp_path, name, words):
+    with pytest.raises(CheckpointError, match=words):
+        save(tmp_path / name, {"x": torch.zeros(1)}, {"kind": "thing"})
+
+
 def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
     save(path, {"x": torch.zeros(1)}, {"kind": "thing"})
@@ -50,8 +56,10 @@ def test_refuses_what_is_not_the_file_it_should_be(tmp_path, monkeypatch):
     save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     save_file({"x": torch.zeros(1)}, tmp_path / "list.safetensors", {"description": "[1]"})
     save_file({"x": torch.zeros(1)}, tmp_path / "broken.safetensors", {"description": "{"})
+    save_file({"x": torch.zeros(1)}, tmp_path / "deep.safetensors", {"description": "[" * 100_000})
     unread, unknown = "cannot be read .*cut short", "holds nothing that we know"
-    for name, words in {"cut": unread, "text": unread, "broken": unread, "none": unread, "foreign": unknown, "list": unknown}.items():
+    said = {"cut": unread, "text": unread, "broken": unread, "deep": unread, "none": unread, "foreign": unknown, "list": unknown}
+    for name, words in said.items():
         with pytest.raises(CheckpointError, match=words):
             load(tmp_path / f"{name}.safetensors", "thing")
         assert kind(tmp_path / f"{name}.safetensors") == ""

@@ -43,13 +43,13 @@ def run(capsys, *arguments):
 
 
 def test_a_photo_is_found_edited_and_put_back(capsys):
-    code, out, bar = run(capsys, "invert", "me.png", "--steps", 20, "--out", "mine.npz", "--picture", "both.png")
-    assert code == 0 and "mine.npz: " in out and " dB" in out and "dvlatent edit --from mine.npz" in out and "left" in bar
-    mine = Inversion.load("mine.npz")
+    code, out, bar = run(capsys, "invert", "me.png", "--steps", 20, "--out", "mine.safetensors", "--picture", "both.png")
+    assert code == 0 and "mine.safetensors: " in out and " dB" in out and "dvlatent edit --from mine.safetensors" in out and "left" in bar
+    mine = Inversion.load("mine.safetensors")
     assert mine.alignment == ALIGNMENT and mine.config["steps"] == 20 and len(mine.history) == 21
     assert mine.history[-1] < mine.history[0] / 1.2
     assert Image.open("both.png").size == (2 * 32 + 4, 32)
-    code, out, _ = run(capsys, "edit", "--from", "mine.npz", "--age", "+2", "--paste-back", "me.png", "--out", "older.png")
+    code, out, _ = run(capsys, "edit", "--from", "mine.safetensors", "--age", "+2", "--paste-back", "me.png", "--out", "older.png")
     before, after = (images.to_uint8(images.read(name))[0] for name in ("me.png", "older.png"))
     changed = (before != after).any(axis=-1)
     assert code == 0 and "age +2" in out and changed[25:35, 35:45].mean() > 0.5
@@ -58,27 +58,27 @@ def test_a_photo_is_found_edited_and_put_back(capsys):
 
 
 def test_edit_without_a_photo_shows_before_and_after(capsys):
-    run(capsys, "invert", "me.png", "--steps", 1, "--out", "mine.npz")
-    code, out, _ = run(capsys, "edit", "--from", "mine.npz", "--age", "-1", "--out", "two.png")
-    ws = Inversion.load("mine.npz").ws
+    run(capsys, "invert", "me.png", "--steps", 1, "--out", "mine.safetensors")
+    code, out, _ = run(capsys, "edit", "--from", "mine.safetensors", "--age", "-1", "--out", "two.png")
+    ws = Inversion.load("mine.safetensors").ws
     by_hand = torch.cat([toy.synthesis(ws), toy.synthesis((-1 * toy.truth["age"])(ws))])
-    assert code == 0 and "mine.npz, age -1; before and after" in out
+    assert code == 0 and "mine.safetensors, age -1; before and after" in out
     assert torch.equal(images.read("two.png"), images.from_uint8(images.to_uint8(images.grid(by_hand, columns=2))))
 
 
 def test_where_it_begins(capsys):
     for start, first in (("mean", toy.w_mean), ("encoder", toy.w_mean + 0.1), (None, toy.w_mean + 0.1)):
         options = () if start is None else ("--start", start)
-        assert run(capsys, "invert", "me.png", "--steps", 0, *options, "--out", "mine.npz")[0] == 0
-        assert torch.allclose(Inversion.load("mine.npz").ws, first, atol=1e-5)
-    run(capsys, "invert", "me.png", "--steps", 5, "--space", "w", "--out", "some.npz")
-    run(capsys, "invert", "me.png", "--steps", 0, "--start", "some.npz", "--out", "mine.npz")
-    assert torch.allclose(Inversion.load("mine.npz").ws, Inversion.load("some.npz").ws, atol=1e-5)
+        assert run(capsys, "invert", "me.png", "--steps", 0, *options, "--out", "mine.safetensors")[0] == 0
+        assert torch.allclose(Inversion.load("mine.safetensors").ws, first, atol=1e-5)
+    run(capsys, "invert", "me.png", "--steps", 5, "--space", "w", "--out", "some.safetensors")
+    run(capsys, "invert", "me.png", "--steps", 0, "--start", "some.safetensors", "--out", "mine.safetensors")
+    assert torch.allclose(Inversion.load("mine.safetensors").ws, Inversion.load("some.safetensors").ws, atol=1e-5)
 
 
 def test_seconds_instead_of_steps(capsys):
-    assert run(capsys, "invert", "me.png", "--seconds", 0.3, "--out", "mine.npz")[0] == 0
-    assert Inversion.load("mine.npz").config["seconds"] == 0.3
+    assert run(capsys, "invert", "me.png", "--seconds", 0.3, "--out", "mine.safetensors")[0] == 0
+    assert Inversion.load("mine.safetensors").config["seconds"] == 0.3
 
 
 def test_interrupted_it_keeps_what_is_there(capsys, monkeypatch):
@@ -93,37 +93,37 @@ def test_interrupted_it_keeps_what_is_there(capsys, monkeypatch):
 
     tired = Tired(resolution=32)
     monkeypatch.setitem(zoo.LOADERS, "faces", lambda: tired)
-    code, _, said = run(capsys, "invert", "me.png", "--out", "mine.npz")
-    assert code == 130 and "What 3 steps found is in mine.npz; --start mine.npz goes on from there." in said
-    assert len(Inversion.load("mine.npz").history) == 4
+    code, _, said = run(capsys, "invert", "me.png", "--out", "mine.safetensors")
+    assert code == 130 and "What 3 steps found is in mine.safetensors; --start mine.safetensors goes on from there." in said
+    assert len(Inversion.load("mine.safetensors").history) == 4
     monkeypatch.setattr(tired, "calls", 5)
-    code, _, said = run(capsys, "invert", "me.png", "--out", "none.npz")
+    code, _, said = run(capsys, "invert", "me.png", "--out", "none.safetensors")
     assert code == 130 and "Nothing was written" in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("none.jpg", "--out", "mine.npz"), "there is no file none.jpg"),
-        (("text.jpg", "--out", "mine.npz"), "text.jpg is not a picture"),
-        (("small.png", "--out", "mine.npz"), "no face"),
-        (("me.png", "--out", "mine.npz", "--face", 2), "no face number 2"),
-        (("me.png", "--out", "mine.png"), "--out mine.png should end in .npz"),
-        (("me.png", "--out", "nowhere/mine.npz"), "folder"),
-        (("me.png", "--out", "mine.npz", "--steps", -1), "-1 steps"),
-        (("me.png", "--out", "mine.npz", "--seconds", 0), "seconds 0"),
-        (("me.png", "--out", "mine.npz", "--start", "here"), "--start here is unknown"),
-        (("me.png", "--out", "mine.npz", "--start", "text.npz"), "text.npz is no inversion"),
-        (("me.png", "--out", "mine.npz", "--start", "other.npz"), "invert the photo again"),
-        (("me.png", "--out", "mine.npz", "--picture", "both.txt"), "both.txt"),
+        (("none.jpg", "--out", "mine.safetensors"), "there is no file none.jpg"),
+        (("text.jpg", "--out", "mine.safetensors"), "text.jpg is not a picture"),
+        (("small.png", "--out", "mine.safetensors"), "no face"),
+        (("me.png", "--out", "mine.safetensors", "--face", 2), "no face number 2"),
+        (("me.png", "--out", "mine.png"), "mine.png should end in .safetensors"),
+        (("me.png", "--out", "nowhere/mine.safetensors"), "folder"),
+        (("me.png", "--out", "mine.safetensors", "--steps", -1), "-1 steps"),
+        (("me.png", "--out", "mine.safetensors", "--seconds", 0), "seconds 0"),
+        (("me.png", "--out", "mine.safetensors", "--start", "here"), "--start here is unknown"),
+        (("me.png", "--out", "mine.safetensors", "--start", "text.safetensors"), "text.safetensors cannot be read"),
+        (("me.png", "--out", "mine.safetensors", "--start", "other.safetensors"), "invert the photo again"),
+        (("me.png", "--out", "mine.safetensors", "--picture", "both.txt"), "both.txt"),
     ],
 )
 def test_invert_refuses_in_one_sentence(capsys, arguments, words):
-    for name in ("text.jpg", "text.npz"):
+    for name in ("text.jpg", "text.safetensors"):
         with open(name, "w") as file:
             file.write("hello")
     images.write(torch.zeros(1, 3, 20, 20), "small.png")
-    Inversion(torch.zeros(1, 3, 32), torch.zeros(1), "another one").save("other.npz")
+    Inversion(torch.zeros(1, 3, 32), torch.zeros(1), "another one").save("other.safetensors")
     code, _, said = run(capsys, "invert", *arguments)
     assert code == 1 and words in said and "Traceback" not in said
 
@@ -131,21 +131,21 @@ def test_invert_refuses_in_one_sentence(capsys, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--from", "none.npz", "--age", 1), "none.npz is no inversion"),
-        (("--from", "other.npz", "--age", 1), "invert the photo again"),
+        (("--from", "none.safetensors", "--age", 1), "none.safetensors cannot be read"),
+        (("--from", "other.safetensors", "--age", 1), "invert the photo again"),
         (("--age", 1, "--paste-back", "me.png"), "--from FILE"),
-        (("--from", "mine.npz", "--age", 1, "--paste-back", "me.png", "--strip"), "no --strip"),
-        (("--from", "mine.npz", "--age", 1, "--paste-back", "small.png"), "20x20 pixels"),
-        (("--from", "loose.npz", "--age", 1, "--paste-back", "me.png"), "does not say where its face lies"),
-        (("--from", "mine.npz"), "no edit was asked for"),
-        (("--from", "mine.npz", "--age", math.nan), "nan"),
+        (("--from", "mine.safetensors", "--age", 1, "--paste-back", "me.png", "--strip"), "no --strip"),
+        (("--from", "mine.safetensors", "--age", 1, "--paste-back", "small.png"), "20x20 pixels"),
+        (("--from", "loose.safetensors", "--age", 1, "--paste-back", "me.png"), "does not say where its face lies"),
+        (("--from", "mine.safetensors"), "no edit was asked for"),
+        (("--from", "mine.safetensors", "--age", math.nan), "nan"),
     ],
 )
 def test_edit_from_refuses_in_one_sentence(capsys, arguments, words):
     images.write(torch.zeros(1, 3, 20, 20), "small.png")
-    Inversion(torch.zeros(1, 3, 32), torch.zeros(1), "another one").save("other.npz")
-    run(capsys, "invert", "me.png", "--steps", 0, "--out", "mine.npz")
-    mine = Inversion.load("mine.npz")
-    Inversion(mine.ws, mine.history, mine.generator).save("loose.npz")
+    Inversion(torch.zeros(1, 3, 32), torch.zeros(1), "another one").save("other.safetensors")
+    run(capsys, "invert", "me.png", "--steps", 0, "--out", "mine.safetensors")
+    mine = Inversion.load("mine.safetensors")
+    Inversion(mine.ws, mine.history, mine.generator).save("loose.safetensors")
     code, _, said = run(capsys, "edit", *arguments)
     assert code == 1 and words in said.lower() + said and "Traceback" not in said

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from dvlatent.errors import ShapeError
 from dvlatent.metrics import features as quality
-from dvlatent.metrics.features import frechet, gaussian_frechet, kid, knn_accuracy, neighbors, precision_recall
+from dvlatent.metrics.features import frechet, gaussian_frechet, kid, knn_accuracy, neighbors
 
 
 def cloud(samples=400, numbers=5, seed=0, shift=0.0, scale=1.0):
@@ -85,37 +85,6 @@ def test_kid_of_equal_clouds_has_zero_in_its_interval_and_of_others_not():
     assert same.samples == 2000
 
 
-# Precision and recall
-
-
-def test_precision_and_recall_of_a_hand_example():
-    """Real points 0, 1, 2 reach their nearest neighbour, 1 away: the region is [-1, 3]. The fakes 0.5 and 10 reach each other."""
-    found = precision_recall(np.array([[0.0], [1], [2]]), np.array([[0.5], [10.0]]), k=1)
-    assert (found.precision.value, found.recall.value) == (0.5, 1.0)
-    assert (found.precision.samples, found.recall.samples) == (2, 3)
-
-
-def test_equal_clouds_have_all_and_far_clouds_nothing():
-    a = cloud()
-    same, far = precision_recall(a, a), precision_recall(a, a + 100)
-    assert same.precision.value == same.recall.value == 1
-    assert far.precision.value == far.recall.value == 0
-
-
-def test_a_generator_that_leaves_out_half_loses_recall_only():
-    real = np.concatenate([cloud(seed=1), cloud(seed=2, shift=20)])
-    found = precision_recall(real, cloud(800, seed=3))
-    assert found.precision.value > 0.85 and 0.4 < found.recall.value <= 0.5
-
-
-def test_precision_is_that_of_an_obviously_right_loop(monkeypatch):
-    monkeypatch.setattr(quality, "ROWS", 70)  # some rows at a time
-    real, fake = cloud(300, 4), cloud(200, 4, seed=1, shift=0.8)
-    radius = [sorted(np.linalg.norm(real - one, axis=1))[3] for one in real]  # the nearest one is itself
-    inside = [any(np.linalg.norm(one - other) <= reach for other, reach in zip(real, radius, strict=True)) for one in fake]
-    assert precision_recall(real, fake).precision.value == np.mean(inside)
-
-
 # Maps
 
 
@@ -162,7 +131,6 @@ def test_tensors_far_from_zero_are_measured_as_well_as_arrays():
         (lambda: frechet(np.zeros((4, 1, 28)), cloud(5, 3)), r"\[4, 1, 28\].*Flatten"),
         (lambda: frechet(np.full((4, 2), np.nan), cloud(5, 2)), "not finite"),
         (lambda: kid(cloud(5), cloud(5)), "20 blocks.*2 to 2"),
-        (lambda: precision_recall(cloud(3), cloud(9)), "k = 3.*1 to 2"),
         (lambda: knn_accuracy(cloud(20), np.zeros(19), cloud(9), np.zeros(9)), r"20 codes.*\[19\]"),
         (lambda: neighbors(cloud(10), np.zeros(10), k=10), "k = 10.*1 to 9"),
     ],

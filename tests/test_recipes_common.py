@@ -63,7 +63,7 @@ def test_refusals_are_one_sentence_and_a_stop_says_what_is_kept(tmp_path, capsys
     for make, words, sentence in (
         (broken, ("--out", out), "This file is broken."),
         (stopped, ("--out", "a.txt"), "should end in .safetensors"),
-        (stopped, ("--out", str(tmp_path / "none" / "a.safetensors")), "in a folder that exists"),
+        (stopped, ("--out", str(tmp_path / "none" / "a.safetensors")), "there is no folder"),
         (stopped, ("--out", out, "--steps", "0"), "--steps 0"),
     ):
         assert run(make, *words) == 1

@@ -1,4 +1,4 @@
-"""What several commands share: how options are read, and refusals before long work begins."""
+"""What several commands share: how options are read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import argparse
 import re
 import shlex
 from pathlib import Path
-
-from dvlatent.errors import CheckpointError
 
 
 def numbers(text: str) -> list[int]:
@@ -39,11 +37,3 @@ def shipped(*endings: str) -> list[str]:
 def command_of(arguments: argparse.Namespace) -> str:
     """The command as it was typed, for the description of the file that it makes; of paths only the last name."""
     return shlex.join(["dvlatent", *(re.sub(r"[^\s=:]*/", "", word) for word in arguments.argv)])
-
-
-def check_out(out: Path, suffix: str = ".safetensors") -> None:
-    """Refuse a file that could not be written in the end. Raises CheckpointError."""
-    if out.suffix != suffix:
-        raise CheckpointError(f"--out {out} should end in {suffix}, the format of what is written.")
-    if not out.parent.is_dir():
-        raise CheckpointError(f"--out {out}: there is no folder {out.parent}. Make it first.")

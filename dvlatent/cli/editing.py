@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvlatent.cli.arguments import check_out, command_of, file_and_number, numbers, shipped
+from dvlatent.cli.arguments import command_of, file_and_number, numbers, shipped
 from dvlatent.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ def _add_survey(commands: argparse._SubParsersAction) -> None:
 def _survey(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from dvlatent.checkpoint import check_path
     from dvlatent.editing.survey import collect, resumable
     from dvlatent.zoo import load
 
-    check_out(arguments.out)
+    check_path(arguments.out)
     if arguments.faces < 1:
         raise ShapeError(f"a survey needs faces, {arguments.faces} were asked for: give --faces 1000.")
     names, generator = arguments.predictors.split(","), load("faces")
@@ -95,12 +96,12 @@ def _add_find(commands: argparse._SubParsersAction) -> None:
 
 
 def _find(arguments: argparse.Namespace) -> int:
-    from dvlatent.checkpoint import save_direction
+    from dvlatent.checkpoint import check_path, save_direction
     from dvlatent.editing import survey
     from dvlatent.editing.find import find, measured_on
     from dvlatent.zoo import load
 
-    check_out(arguments.out)
+    check_path(arguments.out)
     population = survey.load(arguments.population or survey.SHIPPED)
     population = population.take(arguments.faces) if arguments.faces else population
     generator = load("faces")

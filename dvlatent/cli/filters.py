@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvlatent.cli.arguments import check_out, command_of, file_and_number, numbers, shipped
+from dvlatent.cli.arguments import command_of, file_and_number, numbers, shipped
 from dvlatent.errors import CheckpointError, DvlatentError, ImageError, NoFace, ShapeError
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ def _add_distill(commands: argparse._SubParsersAction) -> None:
 
 
 def _distill(arguments: argparse.Namespace) -> int:
-    check_out(arguments.out)
+    from dvlatent.checkpoint import check_path
+
+    check_path(arguments.out)
     if arguments.amplify is not None and not 0 < arguments.amplify <= 10:
         raise CheckpointError(f"--amplify {arguments.amplify:g} should lie above 0 and not above 10; 1 changes nothing.")
     given = {name: value for name, value in vars(arguments).items() if value is not None}

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvlatent.cli.arguments import check_out
 from dvlatent.errors import ImageError, ShapeError
 
 if TYPE_CHECKING:
@@ -20,13 +19,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     invert = commands.add_parser("invert", help="find your own photo among the faces")
     invert.description = "Find the numbers whose face looks like the one in a photo. The photo stays on this computer."
     invert.add_argument("photo", type=Path, help="a JPEG, PNG, WebP or other picture with a face")
-    invert.add_argument("--out", type=Path, required=True, help="the .npz file to write")
+    invert.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     invert.add_argument("--picture", type=Path, help="also draw the photo and what was found side by side: a .png, .jpg or .webp file")
     invert.add_argument("--face", type=int, default=0, metavar="N", help="which face of the photo: 0 is the largest (default)")
     duration = invert.add_mutually_exclusive_group()
     duration.add_argument("--steps", type=int, help="optimizer steps (default 80)")
     duration.add_argument("--seconds", type=float, help="instead of steps: finish in so many seconds")
-    start = "where to begin: encoder (a network's guess), mean (the average face), or an .npz file to go on from (default: encoder)"
+    start = "where to begin: encoder (a network's guess), mean (the average face), or a .safetensors file to go on from (default: encoder)"
     invert.add_argument("--start", metavar="WHERE", help=start)
     invert.add_argument("--space", choices=["w", "w+"], default="w+", help="w edits better, w+ looks more like the photo (default)")
     bf16 = "draw with 16-bit numbers while searching: 1.7 times as fast on a processor made for bfloat16, slower on others"
@@ -38,11 +37,12 @@ def _invert(arguments: argparse.Namespace) -> int:
     import torch
 
     from dvlatent import images
+    from dvlatent.checkpoint import check_path
     from dvlatent.inversion.invert import InvertConfig, invert
     from dvlatent.metrics.inversion import describe, likeness
     from dvlatent.zoo import load
 
-    check_out(arguments.out, ".npz")
+    check_path(arguments.out)
     if arguments.picture and arguments.picture.suffix.lower() not in images.KINDS:
         raise ImageError(f"--picture {arguments.picture} should end in {', '.join(images.KINDS)}.")
     chosen = {name: value for name in ("steps", "seconds", "space", "bf16") if (value := getattr(arguments, name)) is not None}
@@ -95,8 +95,8 @@ def _start(where: str | None, generator: Generator, face: Image) -> W | Ws | Non
     if where == "encoder":
         with torch.no_grad():
             return load("encoder")(face)
-    if Path(where).suffix != ".npz":
-        raise ShapeError(f"--start {where} is unknown: say encoder, mean, or the .npz file of an inversion.")
+    if Path(where).suffix != ".safetensors":
+        raise ShapeError(f"--start {where} is unknown: say encoder, mean, or the .safetensors file of an inversion.")
     found = Inversion.load(where)
     found.check(generator)
     return found.ws

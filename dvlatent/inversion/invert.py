@@ -3,7 +3,7 @@
     alignment, face = dvlatent.load("aligner")(images.read("me.jpg"), size_px=256)
     for step in invert(generator, face, distance=dvlatent.load("perceptual"), identity=dvlatent.load("identity")):
         print(step.index, step.loss)
-    mine = step.inversion(alignment)  # keep it with mine.save("me.npz")
+    mine = step.inversion(alignment)  # keep it with mine.save("me.safetensors")
 
 The generator's own faces lie in W, with one w for all layers. W+ gives every layer its own w (Abdal et al. 2019). W+ comes nearer to any
 photo, but points far from W are hard to edit (Tov et al. 2021): `delta_weight` and `mean_weight` hold the search back.
@@ -11,21 +11,18 @@ photo, but points far from W are hard to edit (Tov et al. 2021): `delta_weight` 
 
 from __future__ import annotations
 
-import json
 import math
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count, tee
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvlatent import images
+from dvlatent import checkpoint, images
 from dvlatent.errors import CheckpointError, DirectionMismatch, ShapeError, TrainingDiverged
 from dvlatent.faces.align import Alignment
 from dvlatent.faces.perceptual import Distance
@@ -242,11 +239,6 @@ def _start(generator: Generator, photos: int, start: W | Ws | None) -> Ws:
     return ws.expand(photos, -1, -1).clone()
 
 
-LIMIT_BYTES = 64 * 2**20  # an inversion has some 40 kB
-FIELDS = {"ws": "<f4", "history": "<f4", "description": "|u1"}  # the arrays of a file, and their number formats
-BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile)
-
-
 @dataclass(frozen=True, eq=False)
 class Inversion:
     """The ws of one photo, with all that is needed to draw it again and to paste it back; kept in a small file."""
@@ -267,57 +259,23 @@ class Inversion:
             )
 
     def save(self, path: Path | str) -> None:
-        """Write a .npz file, exact to the bit; it appears whole or not at all.
-
-        Raises CheckpointError for another suffix or a folder that does not exist.
-        """
-        path = Path(path)
-        if path.suffix != ".npz" or not path.parent.is_dir():
-            what = "should end in .npz" if path.suffix != ".npz" else f"needs a folder {path.parent}, which does not exist: make it first"
-            raise CheckpointError(f"{path} {what}.")
+        """Write a .safetensors file, exact to the bit. Raises CheckpointError as `checkpoint.save` does."""
         description = {"kind": "inversion", "generator": self.generator, "config": dict(self.config)}
         description["alignment"] = asdict(self.alignment) if self.alignment else None
-        arrays = {"ws": self.ws, "history": self.history}
-        arrays = {name: values.detach().cpu().numpy().astype(FIELDS[name]) for name, values in arrays.items()}
-        arrays["description"] = np.frombuffer(json.dumps(description).encode(), np.uint8)
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)
-        part.replace(path)
+        checkpoint.save(path, {"ws": self.ws.float(), "history": self.history.float()}, description)
 
     @classmethod
     def load(cls, path: Path | str) -> Inversion:
-        """Read what `save` wrote. Nothing in the file is run, and a file that is larger than an inversion is not unpacked.
-
-        Raises CheckpointError if it is missing, broken, too large or something else.
-        """
-        path = Path(path)
+        """Read what `save` wrote. Nothing in the file is run. Raises CheckpointError if it is missing, broken or something else."""
+        tensors, description = checkpoint.load(path, "inversion")
         try:
-            arrays = _arrays(path)
-            description = json.loads(arrays["description"].tobytes().decode())
-            if description["kind"] != "inversion":
-                raise ValueError(f"it holds {description['kind']!r}")
-            ws, history = (torch.from_numpy(arrays[name].astype("f4")) for name in ("ws", "history"))
-            if ws.ndim != 3 or len(ws) != 1 or history.ndim != 1 or not torch.isfinite(ws).all():
+            ws, history = tensors["ws"], tensors["history"]
+            if ws.ndim != 3 or len(ws) != 1 or history.ndim != 1 or not (ws.is_floating_point() and torch.isfinite(ws).all()):
                 raise ValueError(f"its ws have shape {list(ws.shape)}, its history {list(history.shape)}, or are not finite")
             alignment = None if description["alignment"] is None else _alignment(**description["alignment"])
             return cls(ws, history, str(description["generator"]), alignment, dict(description["config"]))
-        except BROKEN as reason:
-            raise CheckpointError(f"{path} is no inversion ({reason}). Give a .npz file that `dvlatent invert` wrote.") from reason
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file, if they are ours: names, types and sizes are checked before anything is unpacked."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-        names = sorted(member.filename for member in archive.infolist())
-        if size > LIMIT_BYTES or names != sorted(f"{name}.npy" for name in FIELDS):
-            raise ValueError(f"it holds {', '.join(names[:5])}, {size:,} bytes")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in FIELDS}
-    if wrong := [name for name, kind in FIELDS.items() if arrays[name].dtype != np.dtype(kind)]:
-        raise ValueError(f"{', '.join(wrong)} hold numbers of another type")
-    return arrays
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} is no complete inversion: {error}. Give a file that `dvlatent invert` wrote.") from error
 
 
 def _alignment(quad: list[list[float]], photo_size: list[int]) -> Alignment:

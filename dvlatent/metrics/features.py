@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy.spatial.distance import cdist
+from jaxtyping import Float
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
@@ -18,7 +17,6 @@ from dvlatent.errors import ShapeError
 from dvlatent.stats import Estimate, bootstrap
 
 Cloud = Float[np.ndarray, "sample number"] | Float[Tensor, "sample number"]
-ROWS = 1000  # samples that are compared with a whole cloud at a time
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,6 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"{self.value:.3g} (N = {self.real:,} and {self.fake:,})"
-
-
-@dataclass(frozen=True)
-class PrecisionRecall:
-    """Two failures that one number hides."""
-
-    precision: Estimate  # fraction of the fakes that look like something real: low if pictures are bad
-    recall: Estimate  # fraction of the real that some fake looks like: low if the generator leaves things out
 
 
 def frechet(real: Cloud, fake: Cloud) -> Comparison:
@@ -83,16 +73,6 @@ def kid(real: Cloud, fake: Cloud, blocks: int = 20, seed: int = 0) -> Estimate:
     return Estimate(estimate.value, estimate.low, estimate.high, min(len(a), len(b)))
 
 
-def precision_recall(real: Cloud, fake: Cloud, k: int = 3) -> PrecisionRecall:
-    """Both clouds become regions: a ball around each sample that reaches its k-th neighbor (Kynkäänniemi et al. 2019, section 2).
-
-    Precision is the fraction of fakes inside the real region, recall the fraction of the real inside the fake one.
-    """
-    a, b = _pair(real, fake)
-    _check_k(k, min(len(a), len(b)) - 1)
-    return PrecisionRecall(bootstrap(_inside(b, a, k)), bootstrap(_inside(a, b, k)))
-
-
 def knn_accuracy(codes: Cloud, labels: np.ndarray, test_codes: Cloud, test_labels: np.ndarray, k: int = 10) -> Estimate:
     """Fraction of the test codes whose k nearest codes, by majority, have their label (Cover and Hart 1967). How pure a map is.
 
@@ -127,12 +107,6 @@ def _mmd(x: np.ndarray, y: np.ndarray) -> float:
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y.T / x.shape[1] + 1) ** 3
-
-
-def _inside(samples: np.ndarray, region: np.ndarray, k: int) -> Bool[np.ndarray, " sample"]:
-    """Which samples lie in a ball around a point of the region that reaches that point's k-th neighbor."""
-    radius = NearestNeighbors(n_neighbors=k).fit(region).kneighbors()[0][:, -1]
-    return np.concatenate([(cdist(samples[at : at + ROWS], region) <= radius).any(axis=1) for at in range(0, len(samples), ROWS)])
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

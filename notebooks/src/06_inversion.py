@@ -421,7 +421,7 @@ else:
     print("no photo, no search: fill in a file's name and your consent")
 
 # %% [markdown]
-# The same on the command line, kept as a small file: `dvlatent invert me.jpg --out me.npz`, then `dvlatent edit --from me.npz --age +2 --paste-back me.jpg --out older.png`.
+# The same on the command line, kept as a small file: `dvlatent invert me.jpg --out me.safetensors`, then `dvlatent edit --from me.safetensors --age +2 --paste-back me.jpg --out older.png`.
 #
 # ## Exercises
 #
