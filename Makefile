@@ -27,7 +27,8 @@ test: $(READY) assets  ## everything from nothing: unit, contract and structure 
 	@$(MAKE) --no-print-directory browser SUDO= || echo "Going on without a browser: the tests of the sliders will be skipped."
 	@$(PY) app/build.py || echo "Going on without the page of the filter: its tests will be skipped."
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal tests
-	$(PY) -m pytest --nbval --nbval-current-env -n auto --dist loadfile notebooks
+	$(PY) notebooks/build.py solved
+	$(PY) -m pytest --nbval --nbval-current-env -n auto --dist loadfile build/solved
 
 app: $(READY) assets  ## build the page of the filter into build/app/ (needs npm); `dvlatent app` serves it
 	$(PY) app/build.py

@@ -27,7 +27,7 @@ VENDOR = {  # from node_modules, to the page
 }
 LICENSES = ("onnxruntime-web", "@vladmandic/human", "@tensorflow/tfjs-backend-wasm")
 SAMPLES = (85, 265, 1024)  # seeds of the three generated faces
-SQUEEZED = {".js", ".mjs", ".json", ".wasm", ".bin", ".onnx", ".html", ".css", ".svg", ".webmanifest"}
+SQUEEZED = {".js", ".mjs", ".json", ".wasm", ".bin", ".onnx", ".weights", ".html", ".css", ".svg", ".webmanifest"}
 
 
 def main() -> int:
@@ -78,7 +78,10 @@ def build(out: Path) -> None:
 
 
 def filters(folder: Path) -> None:
-    """Every shipped filter as ONNX with its weights in half precision, and a list of them."""
+    """Every shipped filter: its graph as ONNX, its weights apart in 16 bits (the page widens them), and a list of them all."""
+    import numpy as np
+    import onnx
+
     import dvlatent
     from dvlatent.distillation.filter import export_onnx
 
@@ -87,9 +90,14 @@ def filters(folder: Path) -> None:
     order = ("age", "gender", "smile")  # as on the page; others come after
     names = [name.removesuffix("-filter") for name in dvlatent.available() if name.endswith("-filter")]
     for name in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)):
-        one = dvlatent.load(f"{name}-filter")
-        export_onnx(one, folder / f"{name}.onnx", half=True)
-        rows.append({"name": name, "file": f"{name}.onnx", "low": one.low, "high": one.high, "size_px": one.size_px, "unit": one.unit})
+        one, graph, wide = dvlatent.load(f"{name}-filter"), folder / f"{name}.onnx", folder / f"{name}.weights"
+        model = onnx.load(export_onnx(one, graph))
+        onnx.save(model, graph, save_as_external_data=True, location=wide.name, size_threshold=256, convert_attribute=False)
+        numbers = np.fromfile(wide, "<f4")
+        wide.unlink()
+        wide.write_bytes(numbers.astype("<f2").tobytes())
+        rows.append({"name": name, "file": graph.name, "weights": wide.name, "unit": one.unit})
+        rows[-1] |= {"low": one.low, "high": one.high, "size_px": one.size_px}
     (folder / "filters.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from pages import index_page, lesson_page, ran_in
 from rules import problems, repository
+from rules import solved as answered
 
 HERE = Path(__file__).resolve().parent
 SECONDS, GIGABYTES = 90, 4.0  # a lesson on two CPU cores
@@ -229,6 +231,17 @@ def sources(names: list[str], folder: Path = HERE) -> list[Path]:
     return chosen
 
 
+def solved(names: list[str], out: Path) -> int:
+    """Copies of the lessons, with their outputs, in which every exercise is answered: one run of them tests lesson and solutions."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for source in sources(names):
+        notebook = HERE / f"{source.stem}.ipynb"
+        nbformat.write(answered(nbformat.read(notebook, as_version=4)), out / notebook.name)
+    shutil.copy(HERE / "conftest.py", out)
+    return 0
+
+
 def _remarks(result: Run) -> list[str]:
     """What is no broken rule, but should be seen to."""
     said = re.search(r"\*\*Time:\*\* (\d+) s", result.notebook.cells[0].source)
@@ -249,7 +262,7 @@ def _short(reason: Exception) -> str:
 def main() -> int:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=["execute", "html", "badges", "rules"])
+    parser.add_argument("do", choices=["execute", "html", "solved", "badges", "rules"])
     parser.add_argument("names", nargs="*", help="lessons, e.g. 03 or 03_stylegan_sampling; all without it")
     parser.add_argument("--repo", help="OWNER/NAME on GitHub, for badges")
     parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "course", help="where html writes (build/course)")
@@ -259,6 +272,8 @@ def main() -> int:
         return badges(asked.repo or parser.error("badges needs --repo OWNER/NAME"))
     if asked.do == "rules":
         return min(rules(asked.names), 1)
+    if asked.do == "solved":
+        return solved(asked.names, HERE.parent / "build" / "solved")
     failed = html(asked.names, asked.out, jobs=asked.jobs) if asked.do == "html" else execute(asked.names, jobs=asked.jobs)
     return min(failed, 1)
 

@@ -1,6 +1,10 @@
 """`pytest --nbval -n auto --dist loadfile notebooks`: lessons run beside each other as `build.py` runs them."""
 
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists()) / "notebooks"))
 
 from build import cores, jobs_for, sources
 

@@ -38,12 +38,6 @@ def test_a_lesson_keeps_every_rule(lesson):
     assert not found, "\n".join(found)
 
 
-@lessons
-def test_every_folded_solution_passes_its_own_check(lesson):
-    result = build.run(rules.solved(build.read(NOTEBOOKS / "src" / f"{lesson.stem}.py")))
-    assert not result.failure, result.failure
-
-
 # Each rule on a small lesson that keeps all of them, and on the same lesson with one thing broken.
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -144,12 +143,11 @@ def _edited(photo: Photo, alignment: Alignment, steps: Sequence[tuple[Filter, fl
     return torch.where(pasted == 0, photo, (photo + 2 * pasted).clamp(-1, 1))
 
 
-def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None, *, half: bool = False) -> Path:
+def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None) -> Path:
     """Write the network of a filter as ONNX: `image` [batch, 3, height, width] in [-1, 1] and `strength` [batch] -> `edited`.
 
     Sides may be any multiple of 16. ONNX Runtime, a browser or a phone can run it; its metadata say what goes in and what strength means.
-    With `half`, the weights are kept in 16 bits: half the file, the same picture within a tenth of a gray level. The file appears whole
-    or not at all. Raises ShapeError for a file that does not end in .onnx, or without its folder.
+    The file appears whole or not at all. Raises ShapeError for a file that does not end in .onnx, or without its folder.
     """
     import onnx
 
@@ -165,8 +163,6 @@ def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = 
         example = (torch.zeros(1, 3, size, size), torch.ones(1))
         torch.onnx.export(one.network, example, buffer, dynamo=False, dynamic_axes=axes, opset_version=17, **names)
     model = onnx.load_from_string(buffer.getvalue())
-    if half:
-        _halve(model.graph)
     minus, plus = WORDS.get(one.name, ("minus", "plus"))
     about = {
         "name": one.name,
@@ -185,20 +181,3 @@ def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = 
     finally:
         part.unlink(missing_ok=True)
     return out
-
-
-def _halve(graph: Any) -> None:
-    """Keep every large weight in 16 bits, and widen it when the network is loaded: the arithmetic stays in 32 bits."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    widened = []
-    for weight in list(graph.initializer):
-        numbers = numpy_helper.to_array(weight)
-        if numbers.dtype == np.float32 and numbers.size >= 256:
-            small = numpy_helper.from_array(numbers.astype(np.float16), f"{weight.name}_half")
-            widened.append(helper.make_node("Cast", [small.name], [weight.name], to=TensorProto.FLOAT))
-            graph.initializer.remove(weight)
-            graph.initializer.append(small)
-    rest = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*widened, *rest])
