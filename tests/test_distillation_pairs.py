@@ -148,7 +148,7 @@ def test_a_folder_holds_what_was_kept(made):
 
 
 def test_pix2pixhd_would_pair_the_same_files(made):
-    """Its loader sorts each folder by itself and pairs by place: that must give what the manifest says."""
+    """Its loader sorts each folder by itself and pairs by place: that must give what the shards say."""
     a, b = (sorted(os.listdir(made[0] / side)) for side in SIDES)
     assert a == b and {f"{name}.jpg" for name in Pairs(made[0]).ids} <= set(a)
 
@@ -163,12 +163,12 @@ def test_backwards_pairs(made):
 
 
 def test_pairs_go_by_id_not_by_order(made, tmp_path):
-    """A stray file, or lines in another order, must not shift anything."""
-    folder = copied(made[0], tmp_path)
+    """A stray file, or rows of a shard in another order, must not shift anything."""
+    folder, first = copied(made[0], tmp_path), rows(made[0])
     (folder / "train_A" / "0000000000.jpg").write_bytes(b"stray")
-    lines = (folder / "manifest.jsonl").read_text().splitlines()
-    (folder / "manifest.jsonl").write_text("\n".join(lines[::-1]) + "\n")
-    for one, other in zip(Pairs(made[0]).batch(range(40)), Pairs(folder).batch(range(39, -1, -1)), strict=True):
+    write_rows(folder, first[::-1])
+    there = [*range(len(first) - 1, -1, -1), *range(len(first), 40)]
+    for one, other in zip(Pairs(made[0]).batch(range(40)), Pairs(folder).batch(there), strict=True):
         assert torch.equal(one, other)
 
 
@@ -177,7 +177,7 @@ def test_more_pairs_go_on_from_those_there(made, tmp_path):
     drawn = [progress for progress in fill(folder, 60) if progress.steps]
     fresh = tmp_path / "fresh"
     assert len(drawn) < len([progress for progress in fill(fresh, 60) if progress.steps])
-    assert (folder / "manifest.jsonl").read_text() == (fresh / "manifest.jsonl").read_text()
+    assert Pairs(folder).rows == Pairs(fresh).rows and len(Pairs(fresh)) == 60
     assert Pairs(folder).ids[:40] == Pairs(made[0]).ids
 
 
@@ -194,39 +194,50 @@ def test_other_pairs_do_not_mix(made, tmp_path):
 def test_damaged_folders_are_refused(made, tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         Pairs(tmp_path)
-    rows = [json.loads(line) for line in (made[0] / "manifest.jsonl").read_text().splitlines()]
+    first = rows(made[0])
     for number, wrong in enumerate(
         (
-            {**rows[0], "id": "../../secrets"},
-            {**rows[0], "strength": 1e9},
-            {**rows[0], "strength": float("nan")},
-            {**rows[0], "sha256": ["00", "11"]},
-            {key: rows[0][key] for key in ("id", "seed")},
+            {**first[0], "id": "../../secrets"},
+            {**first[0], "id": "0002000999"},  # of another block
+            {**first[0], "id": ["0002000000"]},
+            {**first[0], "strength": 1e9},
+            {**first[0], "strength": float("nan")},
+            {**first[0], "strength": "strong"},
+            {**first[0], "sha256": ["00", "11"]},
+            {key: first[0][key] for key in ("id", "seed")},
             "a string",
-            rows[1],  # twice
+            first[1],  # twice
         )
     ):
         folder = copied(made[0], tmp_path / str(number))
-        (folder / "manifest.jsonl").write_text("\n".join(json.dumps(row) for row in [wrong, *rows[1:]]))
-        with pytest.raises(CheckpointError, match=r"no pair|twice"):
+        write_rows(folder, [wrong, *first[1:]])
+        with pytest.raises(CheckpointError, match=r"000000\.json is damaged.* again"):
             Pairs(folder)
+        with pytest.raises(CheckpointError, match=r"000000\.json is damaged"):
+            fill(folder, 40)
     folder = copied(made[0], tmp_path / "picture")
-    other = folder / "train_B" / f"{rows[1]['id']}.jpg"
-    (folder / "train_B" / f"{rows[0]['id']}.jpg").write_bytes(other.read_bytes())
+    other = folder / "train_B" / f"{first[1]['id']}.jpg"
+    (folder / "train_B" / f"{first[0]['id']}.jpg").write_bytes(other.read_bytes())
     other.unlink()
     for index in (0, 1):
-        with pytest.raises(CheckpointError, match="not what the manifest describes"):
+        with pytest.raises(CheckpointError, match="not what its shard describes"):
             Pairs(folder).batch([index])
-    (folder / "manifest.jsonl").write_text('{"id": ')
-    with pytest.raises(CheckpointError, match="damaged"):
+    shard = folder / "shards" / "000000.json"
+    for text, words in (("[1]", "damaged"), ('{"pairs": [], "reasons": {"kept": "x"}}', "damaged"), ('{"id": ', "cannot be read")):
+        shard.write_text(text)
+        with pytest.raises(CheckpointError, match=words):
+            Pairs(folder)
+    shard.unlink()
+    with pytest.raises(CheckpointError, match="has 0 of 40 pairs"):
         Pairs(folder)
-    (folder / "manifest.jsonl").unlink()
-    with pytest.raises(CheckpointError, match=r"no manifest\.jsonl"):
-        Pairs(folder)
+    for text in ("[1]", '{"kind": "pairs"}', '{"kind": "pairs", "first_seed": "a", "count": 3}'):
+        (folder / "pairs.json").write_text(text)
+        with pytest.raises(CheckpointError, match="does not describe pairs"):
+            Pairs(folder)
 
 
 def test_two_processes_and_a_kill_lose_nothing(made, tmp_path):
-    """Two processes are killed while they write, then both go on: the manifest is that of one undisturbed process."""
+    """Two processes are killed while they write, then both go on: the pairs are those of one undisturbed process."""
     folder = tmp_path / "pairs"
     both = [launch(folder, rank, 2, wait=0.3) for rank in (0, 1)]
     for process in both:
@@ -234,13 +245,15 @@ def test_two_processes_and_a_kill_lose_nothing(made, tmp_path):
     for process in both:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert not (folder / "manifest.jsonl").exists() and len(list((folder / "shards").glob("*.json"))) >= 2
+    assert len(list((folder / "shards").glob("*.json"))) >= 2
+    with pytest.raises(CheckpointError, match="of 40 pairs"):
+        Pairs(folder)
     orphan = folder / "train_A" / "0002900000.jpg"  # as left by a process that was killed between the two sides of a pair
     orphan.write_bytes(b"half a picture")
-    for rank in (0, 1, 0):  # whoever comes last writes the manifest
+    for rank in (0, 1, 0):
         last = fill(folder, 40, rank=rank, world_size=2)[-1]
     assert last.complete
-    assert (folder / "manifest.jsonl").read_text() == (made[0] / "manifest.jsonl").read_text()
+    assert Pairs(folder).rows == Pairs(made[0]).rows
     assert not orphan.exists() and sorted(os.listdir(folder / "train_A")) == sorted(os.listdir(folder / "train_B"))
     Pairs(folder).batch(range(40))
 
@@ -253,7 +266,16 @@ def test_accelerate_launch(made, tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert {"block of 0/2", "block of 1/2"} <= set(done.stdout.splitlines())
-    assert (folder / "manifest.jsonl").read_text() == (made[0] / "manifest.jsonl").read_text()
+    assert Pairs(folder).rows == Pairs(made[0]).rows
+
+
+def rows(folder):
+    """The pairs of the first block."""
+    return json.loads((folder / "shards" / "000000.json").read_text())["pairs"]
+
+
+def write_rows(folder, pairs):
+    (folder / "shards" / "000000.json").write_text(json.dumps({"reasons": {KEPT: len(pairs)}, "pairs": pairs}))
 
 
 def copied(folder, into):

@@ -87,7 +87,7 @@ def _pairs(arguments: argparse.Namespace) -> int:
     if rank == 0:
         print(tally(progress, arguments.out))
         if not progress.complete:
-            print("No manifest yet: the other processes are still drawing. If one of them was killed, run the same command again.")
+            print("Not complete yet: the other processes are still drawing. If one of them was killed, run the same command again.")
     return 0
 
 

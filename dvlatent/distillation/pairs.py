@@ -4,10 +4,10 @@ The generator is the teacher (Viazovetskyi, Ivashkin and Kashin 2020, section 3)
 it again with the same noise. Not every pair shows the edit and nothing else. A network that learns from bad pairs learns their mistakes, so
 each pair is scored, and is kept only if it passes all `Rules`. A folder of pairs has
 
-    pairs.json          the settings: generator, direction, strengths, rules
-    shards/000012.json  the pairs of one block of seeds, and why the others were refused; written after their pictures
+    pairs.json          the settings: generator, direction, strengths, rules, and how many pairs are asked for
+    shards/000012.json  one block of seeds: id, seed, strength, scores, identity distance and the SHA-256 of both files of each pair, and
+                        why the others were refused; written after their pictures
     train_A, train_B    the pictures before and after, with equal file names: pix2pixHD's own loader reads these two folders
-    manifest.jsonl      one line for each pair: id, seed, strength, scores, identity distance, SHA-256 of both files
 
 Pictures are JPEG files of quality 95 with full color resolution: a third of the bytes of PNG (31 kB against 106 kB at 256 px), with an
 error far below what a student can copy. Processes share nothing but the folder: each draws its own blocks, by number. The first `count`
@@ -17,13 +17,14 @@ kept pairs in the order of their seeds are the result, whatever the number of pr
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ KEPT = "kept"  # the reason of a pair that passed
 FIRST_SEED = 2_000_000  # directions, the judge and all measurements use seeds below
 BLOCK = 32  # seeds of a shard: what is drawn again after a process was killed
 SIDES = ("train_A", "train_B")  # before, after
-ID = re.compile(r"[0-9]{10}")  # of a pair: its seed
+Shards = dict[int, dict[str, Any]]  # what is known of each block
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ class PairsProgress:
     count: int  # pairs asked for
     reasons: dict[str, int]  # how often each reason was given, "kept" among them
     steps: tuple[PairStep, ...] = ()  # the candidates of the block that was just drawn
-    complete: bool = False  # every block that is needed exists, and the manifest is written
+    complete: bool = False  # every block that is needed exists
 
     @property
     def kept_fraction(self) -> float:
@@ -231,9 +232,9 @@ def write_pairs(
 ) -> Iterator[PairsProgress]:
     """Fill a folder until it holds `count` pairs; yields after every block of seeds. Call it again to resume, or with a larger count.
 
-    Process `rank` of `world_size` draws the blocks rank, rank + world_size, ...; all processes use the same folder. A process that finds
-    all blocks complete writes the manifest. What a killed process left out is drawn by the next call. Raises CheckpointError for a folder
-    of other pairs, ShapeError for a count below 1 or an impossible rank.
+    Process `rank` of `world_size` draws the blocks rank, rank + world_size, ...; all processes use the same folder. What a killed process
+    left out is drawn by the next call. Raises CheckpointError for a folder of other pairs, ShapeError for a count below 1 or an impossible
+    rank.
     """
     folder, config = Path(folder), config or PairsConfig()
     if count < 1 or not 0 <= rank < world_size:
@@ -246,21 +247,22 @@ def write_pairs(
         "direction": {"name": direction.name, "layers": direction.layers, "step": direction.step, "sha256": digest},
         "config": asdict(config),
         "rules": asdict(rules),
-        "names": list(combine(predictors).names),  # the columns of before and after in the manifest
+        "names": list(combine(predictors).names),  # the columns of before and after in a shard
         "first_seed": first_seed,
         "block": BLOCK,
     }
-    _prepare(folder, json.loads(json.dumps(settings)))
-    shards: dict[int, dict[str, Any]] = {}
-    block = rank
-    while not _enough(folder, shards, block, count):
+    _prepare(folder, json.loads(json.dumps(settings)), count)
+    shards = _read_shards(folder, first_seed)
+    for block in itertools.count(rank, world_size):
+        if sum(len(shard["pairs"]) for number, shard in shards.items() if number < block) >= count:
+            break
         if block not in shards:
-            seeds = range(first_seed + block * BLOCK, first_seed + (block + 1) * BLOCK)
-            steps = list(candidates(generator, direction, seeds, predictors, identity, rules, config, render=render))
-            shards[block] = _write_block(folder, block, steps)
+            steps = list(candidates(generator, direction, _seeds(first_seed, block), predictors, identity, rules, config, render=render))
+            _write_block(folder, block, steps)
+            shards = _read_shards(folder, first_seed, shards)
             yield _progress(shards, count, tuple(steps))
-        block += world_size
-    yield replace(_progress(shards, count), complete=_finish(folder, shards, count))
+    _remove_orphans(folder, first_seed)
+    yield _progress(shards, count)
 
 
 class Pairs:
@@ -268,13 +270,15 @@ class Pairs:
 
     Reads what `write_pairs` made. Each picture is opened by its id and compared with its SHA-256. With `reverse`, every pair is offered
     backwards, too (numbers from `len / 2` on): the edited face as input, the natural one as target, the strength with its sign changed.
-    Raises CheckpointError for files that differ from the manifest.
+    Raises CheckpointError for a folder that is not complete, and for files that differ from what its shards say.
     """
 
     def __init__(self, folder: Path | str, *, reverse: bool = False) -> None:
         self.folder, self.reverse = Path(folder), reverse
         self.settings = _read_settings(self.folder)
-        self.rows = _checked(_read_manifest(self.folder), self.folder)
+        self.rows = _rows(_read_shards(self.folder, self.settings["first_seed"]))[: self.settings["count"]]
+        if len(self.rows) < self.settings["count"]:
+            raise CheckpointError(f"{folder} has {len(self.rows)} of {self.settings['count']} pairs. Run `dvlatent pairs` to its end.")
 
     def __len__(self) -> int:
         return len(self.rows) * (2 if self.reverse else 1)
@@ -308,41 +312,35 @@ class Pairs:
     def _picture(self, side: str, name: str, digest: str) -> Image:
         path = self.folder / side / f"{name}.jpg"
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise CheckpointError(f"{path} is missing, or not what the manifest describes. Make the pairs again, or copy the file again.")
+            raise CheckpointError(f"{path} is missing, or not what its shard describes. Make the pairs again, or copy the file again.")
         return images.read(path)
 
 
-def _prepare(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder and write its settings, or check that it has the same ones."""
+def _prepare(folder: Path, settings: dict[str, Any], count: int) -> None:
+    """Make the folder and write its settings, after a check that it has the same ones if it exists."""
     for name in (*SIDES, "shards"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    if not (folder / "pairs.json").exists():
-        _write_text(folder / "pairs.json", json.dumps(settings))
-    found = _read_settings(folder)
+    found = _read_settings(folder) if (folder / "pairs.json").exists() else settings
     other = [name for name in settings if found.get(name) != settings[name]]
     if other:
         raise CheckpointError(
             f"{folder} holds pairs of another {', '.join(other)} ({', '.join(str(found.get(name)) for name in other)[:300]}). "
             "Choose an empty folder, or ask for the same."
         )
+    _write_text(folder / "pairs.json", json.dumps({**settings, "count": count}))
 
 
-def _enough(folder: Path, shards: dict[int, dict[str, Any]], block: int, count: int) -> bool:
-    """Whether the blocks before this one hold enough pairs. Adds what other processes have written to `shards`."""
-    for number in _blocks(folder):
-        if number not in shards:
-            shards[number] = _read_json(_shard_path(folder, number))
-    return sum(len(shard["pairs"]) for number, shard in shards.items() if number < block) >= count
+def _seeds(first_seed: int, block: int) -> range:
+    return range(first_seed + block * BLOCK, first_seed + (block + 1) * BLOCK)
 
 
-def _write_block(folder: Path, block: int, steps: Sequence[PairStep]) -> dict[str, Any]:
-    """Write the kept pictures, then their shard. The lock stops `_finish` from removing them in between."""
+def _write_block(folder: Path, block: int, steps: Sequence[PairStep]) -> None:
+    """Write the kept pictures, then their shard. The lock stops `_remove_orphans` from removing them in between."""
     reasons = Counter(reason for step in steps for reason in step.reasons)
     with _lock(folder):
         pairs = [_write_pair(folder, step, at) for step in steps for at in torch.nonzero(step.kept)[:, 0].tolist()]
         shard = {"reasons": dict(sorted(reasons.items())), "pairs": pairs}
-        _write_text(_shard_path(folder, block), json.dumps(shard))
-    return shard
+        _write_text(folder / "shards" / f"{block:06d}.json", json.dumps(shard))
 
 
 def _write_pair(folder: Path, step: PairStep, at: int) -> dict[str, Any]:
@@ -356,24 +354,13 @@ def _write_pair(folder: Path, step: PairStep, at: int) -> dict[str, Any]:
     return {**row, "identity_distance": round(float(step.identity_distance[at]), 4), "sha256": digests}
 
 
-def _finish(folder: Path, shards: dict[int, dict[str, Any]], count: int) -> bool:
-    """Write the manifest if no block is missing, and remove pictures of no shard: a process was killed between the two.
-
-    A missing block belongs to another process that is not done, or that was killed; then the next call draws it.
-    """
-    kept, block = 0, 0
-    while kept < count:
-        if block not in shards:
-            return False
-        kept, block = kept + len(shards[block]["pairs"]), block + 1
+def _remove_orphans(folder: Path, first_seed: int) -> None:
+    """Remove pictures of no shard: a process was killed between the two."""
     with _lock(folder):
-        rows = [row for block in _blocks(folder) for row in _read_json(_shard_path(folder, block))["pairs"]]
-        _write_text(folder / "manifest.jsonl", "".join(json.dumps(row) + "\n" for row in rows[:count]))
-        ids = {row["id"] for row in rows}
+        ids = {row["id"] for shard in _read_shards(folder, first_seed).values() for row in shard["pairs"]}
         for path in (path for side in SIDES for path in (folder / side).glob("*.jpg")):
-            if ID.fullmatch(path.stem) and path.stem not in ids:
+            if re.fullmatch("[0-9]{10}", path.stem) and path.stem not in ids:
                 path.unlink()
-    return True
 
 
 def _lock(folder: Path) -> Any:
@@ -382,48 +369,50 @@ def _lock(folder: Path) -> Any:
     return FileLock(folder / "shards" / "writing.lock")
 
 
-def _progress(shards: dict[int, dict[str, Any]], count: int, steps: tuple[PairStep, ...] = ()) -> PairsProgress:
+def _progress(shards: Shards, count: int, steps: tuple[PairStep, ...] = ()) -> PairsProgress:
     reasons = sum((Counter(shard["reasons"]) for shard in shards.values()), Counter())
-    return PairsProgress(sum(reasons.values()), reasons[KEPT], count, dict(reasons.most_common()), steps)
+    complete = not steps and len(_rows(shards)) >= count
+    return PairsProgress(sum(reasons.values()), reasons[KEPT], count, dict(reasons.most_common()), steps, complete)
 
 
-def _blocks(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in (folder / "shards").glob("*.json") if path.stem.isdigit())
-
-
-def _shard_path(folder: Path, block: int) -> Path:
-    return folder / "shards" / f"{block:06d}.json"
+def _rows(shards: Shards) -> list[dict[str, Any]]:
+    """The pairs in the order of their seeds, up to the first block that is missing: another process is not done, or was killed."""
+    rows: list[dict[str, Any]] = []
+    for block in itertools.takewhile(shards.__contains__, itertools.count()):
+        rows += shards[block]["pairs"]
+    return rows
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     settings = _read_json(folder / "pairs.json")
-    if not isinstance(settings, dict) or settings.get("kind") != "pairs":
+    numbers = ("first_seed", "count") if isinstance(settings, dict) and settings.get("kind") == "pairs" else ()
+    if not numbers or not all(isinstance(settings.get(name), int) for name in numbers):
         raise CheckpointError(f"{folder / 'pairs.json'} does not describe pairs. Give a folder that `dvlatent pairs` made.")
     return settings
 
 
-def _read_manifest(folder: Path) -> list[Any]:
-    path = folder / "manifest.jsonl"
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no manifest.jsonl: it has no pairs, or not all of them yet. Run `dvlatent pairs` to its end.")
+def _read_shards(folder: Path, first_seed: int, known: Shards | None = None) -> Shards:
+    """Every shard of the folder; those that are `known` are not read again."""
+    known = known or {}
+    numbers = sorted(int(path.stem) for path in (folder / "shards").glob("*.json") if path.stem.isdigit())
+    return known | {block: _read_shard(folder, block, first_seed) for block in numbers if block not in known}
+
+
+def _read_shard(folder: Path, block: int, first_seed: int) -> dict[str, Any]:
+    """A shard from anywhere: each row must be a pair of this block, none may occur twice, no id may lead out of the folder."""
+    path = folder / "shards" / f"{block:06d}.json"
+    shard = _read_json(path)
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Delete it and run `dvlatent pairs` again; pictures are kept.") from error
-
-
-def _checked(rows: list[Any], folder: Path) -> list[dict[str, Any]]:
-    """The lines of a manifest from anywhere: each must be a pair, none may occur twice, no id may lead out of the folder."""
-    for number, row in enumerate(rows, 1):
-        good = isinstance(row, dict) and isinstance(row.get("id"), str) and ID.fullmatch(row["id"]) is not None
-        good = good and isinstance(row.get("strength"), (int, float)) and abs(row["strength"]) <= 20
-        digests = row.get("sha256") if good else None
-        if not (isinstance(digests, list) and len(digests) == 2 and all(re.fullmatch("[0-9a-f]{64}", str(one)) for one in digests)):
-            raise CheckpointError(f"line {number} of the manifest in {folder} is no pair: {str(row)[:120]}. Make the pairs again.")
-    twice = [name for name, times in Counter(row["id"] for row in rows).items() if times > 1]
-    if twice:
-        raise CheckpointError(f"the manifest in {folder} has pair {twice[0]} twice. Make the pairs again.")
-    return rows
+        left = {f"{seed:010d}" for seed in _seeds(first_seed, block)}
+        for row in shard["pairs"]:
+            left.remove(row["id"])
+            digests = [re.fullmatch("[0-9a-f]{64}", digest) for digest in row["sha256"]]
+            if not (abs(row["strength"]) <= 20 and len(digests) == 2 and all(digests)):
+                raise ValueError(f"{row['id']} is no pair")
+        sum(shard["reasons"].values())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}. Delete it and run `dvlatent pairs` again, which draws it again.") from error
+    return shard
 
 
 def _read_json(path: Path) -> dict[str, Any]:
