@@ -198,7 +198,7 @@ def test_each_factor_is_carried_by_its_own_layers():
 
 
 def test_refuses_what_cannot_be_measured():
-    with pytest.raises(ShapeError, match="0 faces, 1 edits and 1 amounts"):
+    with pytest.raises(ShapeError, match="no faces, 1 edits and 1 amounts"):
         effects(toy, age, (1,), [], truth)
     with pytest.raises(ShapeError, match="1 edits and 0 amounts"):
         effects(toy, age, (), SEEDS, truth)

@@ -66,7 +66,7 @@ def test_kid_features_are_the_same_for_equal_pictures(perceptual, portraits):
 
 
 def test_nothing_to_measure_is_refused(toy):
-    wrong = (({TEACHER: brighter}, AMOUNTS, [1], "of their own"), ({}, (), [1], "give amounts"), ({}, (1,), [], "no faces"))
+    wrong = (({TEACHER: brighter}, AMOUNTS, [1], "of their own"), ({}, (), [1], "0 amounts"), ({}, (1,), [], "no faces"))
     for filters, amounts, seeds, words in wrong:
         with pytest.raises(ShapeError, match=words):
             side_by_side(toy, toy.truth["age"], filters, amounts, seeds, Colors())

@@ -1,5 +1,6 @@
 """What all trainings share: closed forms of schedules and averages, a state that comes back, batches shared, a bar that saves."""
 
+import io
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dvlatent import checkpoint
+from dvlatent import checkpoint, training
 from dvlatent.errors import CheckpointError, ShapeError
 from dvlatent.training import (
     TrainingState,
@@ -119,3 +120,26 @@ def test_the_bar_saves_on_the_way_but_not_at_the_end(tmp_path):
     steps = [SimpleNamespace(index=index, save=lambda path, index=index: saved.append((path, index))) for index in range(2, 8)]
     assert [one.index for one in progress(steps, 8, lambda one: "", quiet=True, save=tmp_path, every=2)] == list(range(2, 8))
     assert saved == [(tmp_path, 3), (tmp_path, 5)]
+
+
+def test_the_bar_of_a_resumed_run_keeps_its_pace(monkeypatch):
+    """What was done before counts as done, but not as work of this process: the pace and the time left are those of now."""
+    bars = []
+
+    class Bar(training.tqdm):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options, file=io.StringIO())
+            bars.append(self)
+
+    monkeypatch.setattr(training, "tqdm", Bar)
+    seen = [(bars[0].initial, bars[0].n) for _ in progress([SimpleNamespace(index=index) for index in range(5, 8)], 8, lambda one: "now")]
+    assert seen == [(5, 6), (5, 7), (5, 8)] and bars[0].total == 8 and bars[0].postfix == "now"
+
+
+def test_a_process_that_is_not_the_first_shows_and_writes_nothing(capsys):
+    def refused(path):
+        raise AssertionError("only the first process writes")
+
+    steps = [SimpleNamespace(index=index, save=refused) for index in range(4)]
+    assert [one.index for one in progress(steps, 4, lambda one: "", quiet=True, save=None, every=1)] == [0, 1, 2, 3]
+    assert capsys.readouterr() == ("", "")

@@ -9,9 +9,9 @@ Measure with a predictor that did not find the direction, such as the judge: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 
 import numpy as np
 import torch
@@ -24,9 +24,10 @@ from dvlatent.faces.attributes import combine
 from dvlatent.faces.identity import SAME_PERSON_BELOW
 from dvlatent.latents import Layers, broadcast, layer_range, w_of
 from dvlatent.stats import Estimate, bootstrap
-from dvlatent.types import BATCH, Generator, Identity, Predictor, Render, renderer
+from dvlatent.types import BATCH, Generator, Identity, Image, Predictor, Render, Ws, renderer
 
 GROUPS = {"coarse": "coarse", "middle": "middle", "fine": "fine"}
+Make = Callable[[Ws, Image, float], Image]  # ws, their picture before the edit, an amount -> the picture after
 Rows = slice | Sequence[int] | np.ndarray | Tensor
 
 
@@ -78,7 +79,6 @@ def effects(
     return effects_of(generator, {"": edit}, amounts, seeds, predictors, identity, psi, render)[""]
 
 
-@torch.no_grad()
 def effects_of(
     generator: Generator,
     edits: Mapping[str, Direction | Edit],
@@ -90,31 +90,47 @@ def effects_of(
     render: Render | None = None,
 ) -> dict[str, Effects]:
     """`effects` of several edits on the same faces: name -> Effects. Each face is drawn unedited only once."""
-    predictor, draw, amounts = combine(predictors), renderer(generator, render)[0], tuple(float(amount) for amount in amounts)
+    draw = renderer(generator, render)[0]
     for edit in edits.values():
         for _, direction in (1.0 * edit).terms:
             direction.check(generator)
-    moves = [amount * edit for edit in edits.values() for amount in amounts]
+    makers = {name: lambda ws, _, amount, edit=edit: draw((amount * edit)(ws)) for name, edit in edits.items()}
+    return measure(generator, draw, makers, amounts, seeds, predictors, identity, psi)
+
+
+@torch.no_grad()
+def measure(
+    generator: Generator,
+    draw: Render,
+    makers: Mapping[str, Make],
+    amounts: Sequence[float],
+    seeds: Iterable[int],
+    predictors: Predictor | Sequence[Predictor],
+    identity: Identity | None,
+    psi: float,
+) -> dict[str, Effects]:
+    """Score faces as `draw` draws them and as each maker edits them, by every amount: name -> Effects. The loop behind `effects_of`."""
+    predictor, amounts = combine(predictors), tuple(float(amount) for amount in amounts)
     befores, afters, distances, done, rest = [], [], [], [], iter(seeds)
-    while moves and (batch := tuple(islice(rest, BATCH))):
+    while makers and amounts and (batch := tuple(islice(rest, BATCH))):
         ws = broadcast(w_of(generator, batch, psi), generator.num_layers)
-        picture = draw(ws)
-        person = identity(picture).cpu() if identity else None
-        befores.append(predictor(picture).float().cpu())
+        before = draw(ws)
+        person = identity(before).cpu() if identity else None
+        befores.append(predictor(before).float().cpu())
         after, distance = [], []
-        for move in moves:
-            picture = draw(move(ws))
+        for make, amount in product(makers.values(), amounts):
+            picture = make(ws, before, amount)
             after.append(predictor(picture).float().cpu())
             distance += [(identity(picture).cpu() - person).norm(dim=1)] if identity else []
-        afters.append(torch.stack(after))  # [edit * amount, face, name]
+        afters.append(torch.stack(after))  # [maker * amount, face, name]
         distances += [torch.stack(distance)] if identity else []
         done += batch
     if not done:
-        raise ShapeError(f"nothing can be measured on {len(done)} faces, {len(edits)} edits and {len(amounts)} amounts: give some of each.")
-    sizes = (len(edits), len(amounts))
+        raise ShapeError(f"nothing can be measured on no faces, {len(makers)} edits and {len(amounts)} amounts: give some of each.")
+    sizes = (len(makers), len(amounts))
     before, after = torch.cat(befores), torch.cat(afters, dim=1).unflatten(0, sizes)
-    distance = torch.cat(distances, dim=1).unflatten(0, sizes) if identity else [None] * len(edits)
-    measured = zip(edits, after, distance, strict=True)
+    distance = torch.cat(distances, dim=1).unflatten(0, sizes) if identity else [None] * len(makers)
+    measured = zip(makers, after, distance, strict=True)
     return {name: Effects(amounts, tuple(predictor.names), tuple(done), before, each, far) for name, each, far in measured}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +78,6 @@ class SurveyStep:
 
     index: int  # faces scored so far, including these
     total: int  # faces asked for
-    seconds_left: float  # at the speed so far
     population: Population  # the faces of this step; `collect` joins them
 
 
@@ -100,7 +98,7 @@ def survey(
     """
     seeds, predictor = list(seeds), combine(predictors)
     draw, kind = renderer(generator, render)
-    made_by, began = fingerprint(generator), time.perf_counter()
+    made_by = fingerprint(generator)
     for start in range(0, len(seeds), batch):
         part = tuple(seeds[start : start + batch])
         with torch.no_grad():
@@ -108,8 +106,7 @@ def survey(
             picture = images.from_uint8(images.to_uint8(draw(broadcast(w, generator.num_layers))))
             scores = predictor(picture).float().cpu()  # [batch, name]
         done = start + len(part)
-        seconds_left = (time.perf_counter() - began) / done * (len(seeds) - done)
-        yield SurveyStep(done, len(seeds), seconds_left, Population(part, scores, tuple(predictor.names), float(psi), made_by, kind))
+        yield SurveyStep(done, len(seeds), Population(part, scores, tuple(predictor.names), float(psi), made_by, kind))
 
 
 def collect(steps: Iterable[SurveyStep]) -> Population:
@@ -146,7 +143,7 @@ def resumable(
     found, missing = [seed for seed in seeds if seed in known], [seed for seed in seeds if seed not in known]
     if found:
         population = replace(empty, seeds=tuple(found), scores=torch.tensor([known[seed] for seed in found]))
-        yield SurveyStep(len(found), len(seeds), math.inf if missing else 0.0, population)
+        yield SurveyStep(len(found), len(seeds), population)
     with journal.open("a", encoding="utf-8") as file:
         for step in survey(generator, predictor, missing, psi, render=render, batch=batch):
             scored = dict(zip(step.population.seeds, step.population.scores.tolist(), strict=True))

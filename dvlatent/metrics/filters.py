@@ -10,29 +10,24 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from dvlatent import images
 from dvlatent.directions import Direction
-from dvlatent.editing.effects import Effects
+from dvlatent.editing.effects import Effects, Make, measure
 from dvlatent.errors import ShapeError
-from dvlatent.faces.attributes import combine
 from dvlatent.faces.perceptual import Distance
-from dvlatent.latents import broadcast, w_of
 from dvlatent.stats import Estimate, bootstrap
-from dvlatent.types import BATCH, Generator, Identity, Image, Predictor, Render, renderer
+from dvlatent.types import Generator, Identity, Image, Predictor, Render, Ws, renderer
 
 TEACHER = "teacher"
 Apply = Callable[[Image, float], Image]  # a Filter, or anything that is called like one
 Measure = Callable[[str, float, Image, Image], None]  # the maker, the amount, pictures before and after
 
 
-@torch.no_grad()
 def side_by_side(
     generator: Generator,
     direction: Direction,
@@ -48,33 +43,26 @@ def side_by_side(
     """The same edit by the generator ("teacher") and by each filter, on the same faces: name -> Effects, for `success` and the like.
 
     Pictures are rounded to bytes first, as in a file. `also` is called with every batch, for further measures. Raises DirectionMismatch
-    for a direction of another generator, ShapeError for no seeds or a filter called "teacher".
+    for a direction of another generator, ShapeError for no seeds, no amounts or a filter called "teacher".
     """
     direction.check(generator)
-    if TEACHER in filters or not amounts:
-        raise ShapeError(f"give amounts, and filters under names of their own; given: {list(amounts)}, {', '.join(filters)}.")
-    predictor, draw, rest = combine(predictors), renderer(generator, render)[0], iter(seeds)
-    amounts, makers, befores, done = [float(amount) for amount in amounts], (TEACHER, *filters), [], []
-    afters: dict[str, list[Tensor]] = {name: [] for name in makers}
-    distances: dict[str, list[Tensor]] = {name: [] for name in makers}
-    while chosen := tuple(islice(rest, BATCH)):
-        ws = broadcast(w_of(generator, chosen, psi), generator.num_layers)
-        before = _as_bytes(draw(ws))
-        person = identity(before).cpu() if identity else None
-        befores.append(predictor(before).float().cpu())
-        teacher: Apply = lambda _, amount, ws=ws: draw(direction.move(ws, amount))  # noqa: E731
-        for name, apply in {TEACHER: teacher, **filters}.items():
-            made = [_as_bytes(apply(before, amount)) for amount in amounts]
-            afters[name].append(torch.stack([predictor(picture).float().cpu() for picture in made]))  # [amount, face, name]
-            if identity:
-                distances[name].append(torch.stack([(identity(picture).cpu() - person).norm(dim=1) for picture in made]))
-            for amount, picture in zip(amounts, made, strict=True) if also else ():
+    if TEACHER in filters:
+        raise ShapeError(f"give filters names of their own; '{TEACHER}' is the generator.")
+    draw = renderer(generator, render)[0]
+    makers = {TEACHER: lambda ws, _, amount: draw(direction.move(ws, amount))}
+    makers |= {name: lambda _, before, amount, apply=apply: apply(before, amount) for name, apply in filters.items()}
+
+    def rounded(name: str, make: Make) -> Make:
+        def made(ws: Ws, before: Image, amount: float) -> Image:
+            picture = _as_bytes(make(ws, before, amount))
+            if also is not None:
                 also(name, amount, before, picture)
-        done += chosen
-    if not done:
-        raise ShapeError("nothing can be measured on no faces: give seeds, such as range(500_000, 500_100).")
-    shared = tuple(amounts), tuple(predictor.names), tuple(done), torch.cat(befores)
-    return {name: Effects(*shared, torch.cat(afters[name], 1), torch.cat(distances[name], 1) if identity else None) for name in makers}
+            return picture
+
+        return made
+
+    makers = {name: rounded(name, make) for name, make in makers.items()}
+    return measure(generator, lambda ws: _as_bytes(draw(ws)), makers, amounts, seeds, predictors, identity, psi)
 
 
 def rises(measured: Effects, name: str, slack: float = 0.0) -> Estimate:
