@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dvlatent import checkpoint
-from dvlatent.errors import CheckpointError, ShapeError
+from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
 
 RAMP = 0.05  # a moving average never looks back further than this fraction of the run so far (Karras et al. 2020b, appendix B)
 Weights = dict[str, Tensor]
@@ -162,6 +162,16 @@ def reduce_gradients(optimizer: torch.optim.Optimizer, accelerator: Any) -> None
     whole = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
     for gradient, mean in zip(gradients, whole.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def finite(index: int, losses: Mapping[str, Tensor], accelerator: Any = None) -> dict[str, float]:
+    """Losses of a step as numbers, averaged over all processes. Raises TrainingDiverged, which says them, if one is not finite."""
+    values = torch.stack([loss.detach() for loss in losses.values()])
+    values = (values if accelerator is None else accelerator.reduce(values, "mean")).tolist()
+    named = dict(zip(losses, values, strict=True))
+    if not all(map(math.isfinite, values)):
+        raise TrainingDiverged(f"training broke at step {index}: {named}. Go back to the last checkpoint and lower the learning rates.")
+    return named
 
 
 def progress(

@@ -187,7 +187,7 @@ def test_both_learning_rates_fall_over_the_cooldown():
 
 
 def test_numbers_that_break_stop_the_run_in_a_sentence():
-    with pytest.raises(TrainingDiverged, match=r"broke at step \d+: .* lower the learning rates \(now 1e\+30"):
+    with pytest.raises(TrainingDiverged, match=r"broke at step \d+: .* lower the learning rates"):
         for _ in train(*pair(), ring(20), TrainConfig(steps=50, batch=4, lr=1e30, discriminator_lr=1e30)):
             pass
 

@@ -18,9 +18,8 @@ from torch.nn import functional as F
 
 from dvlatent import images
 from dvlatent.distillation.pix2pixhd import GlobalGenerator, PatchDiscriminator
-from dvlatent.distillation.train import finite
 from dvlatent.errors import ShapeError
-from dvlatent.training import TrainingState, autocast, cooldown, ema_decay, shard, update_ema
+from dvlatent.training import TrainingState, autocast, cooldown, ema_decay, finite, shard, update_ema
 from dvlatent.types import Image
 
 INIT_STD = 0.02  # of the first weights (section 7.2)

@@ -22,13 +22,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlatent import checkpoint, images
+from dvlatent import checkpoint, images, training
 from dvlatent.distillation.augment import TRIALS, PhotoWarp
 from dvlatent.distillation.pairs import Pairs
 from dvlatent.distillation.pix2pixhd import Features, MultiscaleDiscriminator, Student
-from dvlatent.errors import ShapeError, TrainingDiverged
+from dvlatent.errors import ShapeError
 from dvlatent.faces.perceptual import Distance
-from dvlatent.training import Augment, TrainingState, accelerated, autocast, cooldown, device_of, ema_decay, progress, shard, update_ema
+from dvlatent.training import Augment, TrainingState, autocast, cooldown, ema_decay, finite, progress, shard, update_ema
 from dvlatent.types import Image
 
 LICENSE = "research and teaching only, as the generator that taught it"
@@ -207,16 +207,6 @@ def feature_matching(real: Features, made: Features) -> Float[Tensor, ""]:
     return torch.stack([F.l1_loss(b.float(), a.float()) for a, b in layers]).mean()
 
 
-def finite(index: int, losses: Mapping[str, Tensor], accelerator: Any) -> dict[str, float]:
-    """Losses as numbers, averaged over all processes. Raises TrainingDiverged if one of them is not finite."""
-    values = torch.stack([loss.detach() for loss in losses.values()])
-    values = (values if accelerator is None else accelerator.reduce(values, "mean")).tolist()
-    named = dict(zip(losses, values, strict=True))
-    if not all(map(math.isfinite, values)):
-        raise TrainingDiverged(f"training broke at step {index}: {named}. Go back to the last checkpoint and lower the learning rates.")
-    return named
-
-
 @torch.no_grad()
 def sample_grid(student: nn.Module, unseen: PairDataset, count: int = 6) -> Image:
     """One picture of some unseen pairs, a row each: the picture before, the student's and the teacher's picture after."""
@@ -308,8 +298,8 @@ def train_filter(
     """
     learn, unseen = split(pairs, holdout)
     torch.manual_seed(config.seed)
-    accelerator = accelerated()
-    device, first = device_of(accelerator), accelerator is None or accelerator.is_main_process
+    accelerator = training.accelerated()
+    device, first = training.device_of(accelerator), accelerator is None or accelerator.is_main_process
     student, kept = Student(), out.with_suffix(".run.safetensors")
     about = {"pairs": len(learn) // 2, "holdout": holdout, "size_px": unseen.batch([0])[0].shape[-1], "made_as": pairs.settings}
     about |= {"config": vars(config), "command": command, "pairs_command": pairs.command}

@@ -36,6 +36,14 @@ class Alignment:
     quad: tuple[tuple[float, float], ...]  # corners (x, y): upper left, lower left, lower right, upper right; (0, 0) is a pixel center
     photo_size: tuple[int, int]  # height and width of the photo, in pixels
 
+    def __post_init__(self) -> None:
+        """Numbers become Python's own, as a file has them. Raises ShapeError for other corners or sizes."""
+        quad, size = tuple((float(x), float(y)) for x, y in self.quad), tuple(int(side) for side in self.photo_size)
+        if len(quad) != 4 or len(size) != 2 or min(size) < 1 or not np.isfinite(quad).all():
+            raise ShapeError(f"an alignment has four corners in a photo of 1 pixel or more; given: {self.quad} in {self.photo_size}.")
+        object.__setattr__(self, "quad", quad)
+        object.__setattr__(self, "photo_size", size)
+
     @property
     def size_px(self) -> float:
         """The side of the square, in pixels of the photo."""
@@ -86,7 +94,7 @@ class Aligner:
             points = self._predictor(pixels, dlib.rectangle(box)).parts()
             scale = np.array([width / pixels.shape[1], height / pixels.shape[0]])
             rough = (np.array([(point.x, point.y) for point in points]) + 0.5) * scale - 0.5
-            found.append((score < DOUBTFUL, self._refined(photo, _alignment(rough, (height, width)))))
+            found.append((score < DOUBTFUL, self._refined(photo, Alignment(square(rough), (height, width)))))
         return [alignment for _, alignment in sorted(found, key=lambda one: (one[0], -one[1].size_px))]
 
     def _refined(self, photo: Image, alignment: Alignment) -> Alignment:
@@ -96,7 +104,7 @@ class Aligner:
             upper_left, lower_left, _, upper_right = np.array(alignment.quad)
             across, down = ((points + 0.5) / SIZE_PX).T[:, :, None]  # each [68, 1], 0 to 1
             points = upper_left + across * (upper_right - upper_left) + down * (lower_left - upper_left)
-            alignment = _alignment(points, alignment.photo_size)
+            alignment = Alignment(square(points), alignment.photo_size)
         return alignment
 
 
@@ -222,11 +230,6 @@ def _blurred(canvas: np.ndarray, width_px: float) -> np.ndarray:
     small = F.conv2d(F.pad(small, (reach, reach, 0, 0), mode="replicate"), weights, groups=3)
     small = F.conv2d(F.pad(small, (0, 0, reach, reach), mode="replicate"), weights.transpose(2, 3), groups=3)
     return F.interpolate(small, size, mode="bilinear")[0].numpy() if shrink > 1 else small[0].numpy()
-
-
-def _alignment(points: np.ndarray, photo_size: tuple[int, int]) -> Alignment:
-    corners = tuple((float(x), float(y)) for x, y in square(points))
-    return Alignment(corners, (int(photo_size[0]), int(photo_size[1])))
 
 
 def _checked(photo: Image, what: str) -> Image:

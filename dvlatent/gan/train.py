@@ -7,7 +7,6 @@ Points of the plane, digits and faces are trained by the same lines.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlatent.errors import ShapeError, TrainingDiverged
-from dvlatent.training import Augment, TrainingState, cooldown, ema_decay, shard, update_ema
+from dvlatent.errors import ShapeError
+from dvlatent.training import Augment, TrainingState, cooldown, ema_decay, finite, shard, update_ema
 
 LOSSES = ("non-saturating", "hinge", "wgan-gp")
+NUMBERS = ("discriminator_loss", "generator_loss", "penalty", "real_score", "fake_score")  # of a step
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,8 @@ def train(
         state.index = index + 1
         update_ema(ema, generator, ema_decay(state.index * config.batch, config.batch, config.ema_images))
         losses[[0, 1, 3, 4]] = torch.stack([loss, fake_loss, real_score.mean(), fake_score.mean()]).detach().cpu()
-        numbers = losses if accelerator is None else accelerator.reduce(losses.to(device), "mean").cpu()
-        if not torch.isfinite(numbers).all():
-            raise TrainingDiverged(_why(index, numbers, config))
-        yield TrainStep(index, state.index * config.batch, *numbers.tolist(), generator, ema, discriminator, state.save)
+        values = finite(index, dict(zip(NUMBERS, losses.to(device), strict=True)), accelerator)
+        yield TrainStep(index, state.index * config.batch, *values.values(), generator, ema, discriminator, state.save)
 
 
 def training_state(generator: nn.Module, discriminator: nn.Module, config: TrainConfig) -> TrainingState:
@@ -176,15 +174,6 @@ def gradient_penalty(kind: str, discriminator: nn.Module, real: Tensor, fake: Te
     (gradient,) = torch.autograd.grad(discriminator(where, *labels).sum(), where, create_graph=True)
     squared = gradient.square().flatten(1).sum(1)  # [batch]
     return ((squared + 1e-12).sqrt() - 1).square().mean() if kind == "wgan-gp" else squared.mean()
-
-
-def _why(index: int, numbers: Tensor, config: TrainConfig) -> str:
-    names = ("discriminator loss", "generator loss", "gradient penalty", "score of real pictures", "score of generated pictures")
-    wrong = [f"the {name} is {value}" for name, value in zip(names, numbers.tolist(), strict=True) if not math.isfinite(value)]
-    return (
-        f"training broke at step {index}: {', '.join(wrong)}. Go back to the last checkpoint and lower the learning rates (now "
-        f"{config.lr:g} and {config.discriminator_lr:g}), or raise the penalty (now {config.penalty:g})."
-    )
 
 
 def _refuse(generator: nn.Module, images: Tensor, config: TrainConfig, labels: Tensor | None) -> None:

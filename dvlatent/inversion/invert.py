@@ -11,7 +11,6 @@ photo, but points far from W are hard to edit (Tov et al. 2021): `delta_weight` 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -272,15 +271,7 @@ class Inversion:
             ws, history = tensors["ws"], tensors["history"]
             if ws.ndim != 3 or len(ws) != 1 or history.ndim != 1 or not (ws.is_floating_point() and torch.isfinite(ws).all()):
                 raise ValueError(f"its ws have shape {list(ws.shape)}, its history {list(history.shape)}, or are not finite")
-            alignment = None if description["alignment"] is None else _alignment(**description["alignment"])
+            alignment = None if description["alignment"] is None else Alignment(**description["alignment"])
             return cls(ws, history, str(description["generator"]), alignment, dict(description["config"]))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is no complete inversion: {error}. Give a file that `dvlatent invert` wrote.") from error
-
-
-def _alignment(quad: list[list[float]], photo_size: list[int]) -> Alignment:
-    corners = tuple((float(x), float(y)) for x, y in quad)
-    height, width = (int(side) for side in photo_size)
-    if len(corners) != 4 or not all(math.isfinite(number) for corner in corners for number in corner) or min(height, width) < 1:
-        raise ValueError("its alignment is no square in a photo")
-    return Alignment(corners, (height, width))

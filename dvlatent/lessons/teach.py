@@ -95,20 +95,18 @@ def _difference(given: Any, expected: Any, tol: float) -> str:
 
 def _numbers_differ(yours: np.ndarray, ours: np.ndarray, tol: float) -> str:
     """Where two arrays of one shape differ most, in a line of words."""
-    strange = ~np.isfinite(yours) & ~((yours == ours) | (np.isnan(yours) & np.isnan(ours)))
-    if strange.any():
+    allowed = tol * max(1.0, np.abs(ours[np.isfinite(ours)]).max(initial=0))
+    wrong = ~np.isclose(yours, ours, rtol=0, atol=allowed, equal_nan=True)
+    if (strange := wrong & ~np.isfinite(yours)).any():
         return f"{int(strange.sum())} of your {yours.size} numbers are not finite"
-    with np.errstate(invalid="ignore"):
-        off = np.where((yours == ours) | (np.isnan(yours) & np.isnan(ours)), 0, np.abs(yours - ours))
-    finite = np.abs(ours[np.isfinite(ours)])
-    allowed = tol * max(1.0, finite.max(initial=0))
-    if not off.size or off.max() <= allowed:
+    if not wrong.any():
         return ""
-    where = np.unravel_index(off.argmax(), off.shape)
+    with np.errstate(invalid="ignore"):  # of equal infinities
+        where = np.unravel_index(np.where(wrong, np.abs(yours - ours), 0).argmax(), yours.shape)
     if yours.ndim == 0:
         return f"yours is {float(yours):.6g}, expected {float(ours):.6g}; they may differ by {allowed:.2g}"
     index = ", ".join(map(str, where))
-    count = f"{int((off > allowed).sum())} of {off.size} numbers differ"
+    count = f"{int(wrong.sum())} of {wrong.size} numbers differ"
     return f"{count}, most at [{index}]: yours is {yours[where]:.6g}, expected {ours[where]:.6g}; they may differ by {allowed:.2g}"
 
 
