@@ -62,6 +62,14 @@ faces, attributes, landmarks, identity, aligner, perceptual, judge, mnist = map(
 
 
 @pytest.fixture(scope="session")
+def photo():
+    """The astronaut Eileen Collins (NASA, public domain), [1, 3, 512, 512]; do not change her."""
+    from dvlatent import images
+
+    return images.from_uint8(pytest.importorskip("skimage.data").astronaut())
+
+
+@pytest.fixture(scope="session")
 def recorded_faces():
     """Twelve generated faces at psi 0.8, [12, 3, 256, 256]; do not change them. The file also has what others read from them."""
     from dvlatent import images

@@ -22,7 +22,7 @@ from dvlatent.distillation.filter import Filter, apply_to_photo
 from dvlatent.distillation.pairs import Pairs, write_pairs
 from dvlatent.distillation.pix2pixhd import Student
 from dvlatent.distillation.train import DistillConfig, distill
-from dvlatent.errors import ImageError, ShapeError
+from dvlatent.errors import ShapeError
 from dvlatent.toy.faces import ToyFaces
 from dvlatent.training import progress
 
@@ -68,12 +68,10 @@ def test_the_command_makes_pairs_and_goes_on(small_house, tmp_path, capsys):
 @pytest.mark.parametrize(("text", "edit"), [("age:+2", ("age", 2, 2)), ("age:-2..+2", ("age", -2, 2)), ("smile:0..1.5", ("smile", 0, 1.5))])
 def test_edits_in_words(text, edit):
     assert parse_edit(text) == edit
+    for wrong in ("age", "age:", "age:old", "age:1..x"):
+        with pytest.raises(ShapeError, match="is no edit"):
+            parse_edit(wrong)
 
-
-@pytest.mark.parametrize("text", ["age", "age:", "age:old", "age:1..x"])
-def test_other_words_are_refused(text):
-    with pytest.raises(ShapeError, match="is no edit"):
-        parse_edit(text)
 
 
 # distill
@@ -198,12 +196,6 @@ def brighter(image, strength):
 
 
 @pytest.fixture(scope="module")
-def photo():
-    """The astronaut Eileen Collins (NASA, public domain), 512 px."""
-    return images.from_uint8(pytest.importorskip("skimage.data").astronaut())
-
-
-@pytest.fixture(scope="module")
 def older(aligner):
     return Filter(brighter, "age", aligner=aligner)
 
@@ -262,9 +254,6 @@ def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
     change = (edited - plain)[..., 60:160, 90:170].mean(dim=(1, 2, 3))
     assert float(change[0]) > 0.1 and abs(float(change[1])) < 0.02 and float(change[2]) > 0.1
     assert "sound" not in streams(tmp_path / "talk-filtered.mp4") and len(list(tmp_path.iterdir())) == 2
-    (tmp_path / "no.mp4").write_text("no film")
-    with pytest.raises(ImageError, match="not a film that can be read"):
-        video.frames(tmp_path / "no.mp4")
 
 
 def streams(path):
@@ -285,8 +274,6 @@ def test_a_film_keeps_its_sound(shipped, tmp_path, capsys):
 
 
 def test_the_command_exports(shipped, tmp_path, capsys):
-    assert main(["export", "age-filter", "--out", str(tmp_path / "age.txt")]) == 1
-    assert "ends in .onnx" in capsys.readouterr().err
     assert main(["export", "smile-filter", "--out", str(tmp_path / "smile.onnx")]) == 0
     assert "strength [batch] in [0, 1]" in capsys.readouterr().out and (tmp_path / "smile.onnx").stat().st_size > 1000
     assert main(["export", "age-direction", "--out", str(tmp_path / "age.onnx")]) == 1

@@ -33,12 +33,6 @@ def pictures(count, size, seed=0):
 
 
 @pytest.fixture(scope="module")
-def photo():
-    """The astronaut Eileen Collins (NASA, public domain), 512 px."""
-    return images.from_uint8(pytest.importorskip("skimage.data").astronaut())
-
-
-@pytest.fixture(scope="module")
 def older(aligner):
     return Filter(brighter, "age", aligner=aligner)
 

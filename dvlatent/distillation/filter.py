@@ -174,10 +174,6 @@ def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = 
         "license": str(one.about.get("licence", "as the weights it was made with")),
     }
     onnx.helper.set_model_props(model, about)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with images.draft(out) as part:
         onnx.save(model, part)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     return out

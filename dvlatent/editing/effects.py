@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,6 @@ from dvlatent.latents import Layers, broadcast, layer_range, w_of
 from dvlatent.stats import Estimate, bootstrap
 from dvlatent.types import BATCH, Generator, Identity, Image, Predictor, Render, Ws, renderer
 
-GROUPS = {"coarse": "coarse", "middle": "middle", "fine": "fine"}
 Make = Callable[[Ws, Image, float], Image]  # ws, their picture before the edit, an amount -> the picture after
 Rows = slice | Sequence[int] | np.ndarray | Tensor
 
@@ -60,23 +60,9 @@ class Effects:
         return self.names.index(name)
 
 
-def effects(
-    generator: Generator,
-    edit: Direction | Edit,
-    amounts: Sequence[float],
-    seeds: Iterable[int],
-    predictors: Predictor | Sequence[Predictor],
-    identity: Identity | None = None,
-    psi: float = 0.7,
-    render: Render | None = None,
-) -> Effects:
-    """Draw every face unedited and at every amount of the edit, and score all pictures.
-
-    `seeds` may be `tqdm(range(500))`, which shows the progress. `identity` turns pictures into numbers; a small distance between two
-    means one person. `render` draws ws; by default it is the generator's `preview` if there is one, else its `synthesis`.
-    Raises DirectionMismatch for a direction of another generator, ShapeError for no seeds or no amounts.
-    """
-    return effects_of(generator, {"": edit}, amounts, seeds, predictors, identity, psi, render)[""]
+def effects(generator: Generator, edit: Direction | Edit, *rest: Any, **options: Any) -> Effects:
+    """Draw every face unedited and at every amount of the edit, and score all pictures: `effects_of` for a single edit."""
+    return effects_of(generator, {"": edit}, *rest, **options)[""]
 
 
 def effects_of(
@@ -89,7 +75,12 @@ def effects_of(
     psi: float = 0.7,
     render: Render | None = None,
 ) -> dict[str, Effects]:
-    """`effects` of several edits on the same faces: name -> Effects. Each face is drawn unedited only once."""
+    """Draw every face unedited and at every amount of each edit, and score all pictures: name -> Effects.
+
+    `seeds` may be `tqdm(range(500))`, which shows the progress. `identity` turns pictures into numbers; a small distance between two
+    means one person. `render` draws ws; by default it is the generator's `preview` if there is one, else its `synthesis`.
+    Raises DirectionMismatch for a direction of another generator, ShapeError for no seeds or no amounts.
+    """
     draw = renderer(generator, render)[0]
     for edit in edits.values():
         for _, direction in (1.0 * edit).terms:
@@ -246,10 +237,14 @@ def layer_sweep(
     amounts: Sequence[float],
     seeds: Iterable[int],
     predictors: Predictor | Sequence[Predictor],
-    groups: Mapping[str, Layers] = GROUPS,
-    **options: object,
+    groups: Mapping[str, Layers] | None = None,
+    **options: Any,
 ) -> dict[str, Effects]:
-    """The same edit in each group of layers alone, and in "all": {group: Effects}. `options` are arguments of `effects`."""
+    """The same edit in each group of layers alone, coarse, middle and fine by default, and in "all": {group: Effects}.
+
+    `options` are arguments of `effects_of`.
+    """
+    groups = groups or {name: name for name in ("coarse", "middle", "fine")}
     edits = {name: replace(direction, layers=layer_range(layers, generator.num_layers)) for name, layers in groups.items()}
     return effects_of(generator, {**edits, "all": replace(direction, layers=None)}, amounts, seeds, predictors, **options)
 

@@ -65,15 +65,12 @@ def side_by_side(
     return measure(generator, lambda ws: _as_bytes(draw(ws)), makers, amounts, seeds, predictors, identity, psi)
 
 
-def rises(measured: Effects, name: str, slack: float = 0.0) -> Estimate:
-    """The fraction of faces whose score rises from each amount to the next; the unedited face counts as amount 0.
-
-    With `slack`, a step back by less than that counts as a rise: predictors are not exact.
-    """
+def rises(measured: Effects, name: str) -> Estimate:
+    """The fraction of faces whose score rises from each amount to the next; the unedited face counts as amount 0."""
     order = sorted([*enumerate(measured.amounts), (-1, 0.0)], key=lambda one: one[1])
     before, after = measured.before[:, measured.at(name)], measured.after[:, :, measured.at(name)]
     along = torch.stack([before if row < 0 else after[row] for row, _ in order])  # [amount, face]
-    return bootstrap((along.diff(dim=0) > -slack if slack else along.diff(dim=0) > 0).all(dim=0).numpy())
+    return bootstrap((along.diff(dim=0) > 0).all(dim=0).numpy())
 
 
 @torch.no_grad()
