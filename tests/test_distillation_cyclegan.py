@@ -117,8 +117,6 @@ def test_a_stop_changes_no_bit(tmp_path):
     *_, on = train_cyclegan(net(5), DARK, LIGHT, config, resume=tmp_path / "run.safetensors")
     assert on.loss == whole.loss
     assert torch.equal(weights(on.net), weights(whole.net)) and torch.equal(weights(on.ema), weights(whole.ema))
-    with pytest.raises(CheckpointError, match="Only `steps` may differ"):
-        next(train_cyclegan(net(), DARK, LIGHT, replace(config, cycle=1.0), resume=tmp_path / "run.safetensors"))
 
 
 def test_it_finds_the_way_there_and_back_without_pairs():

@@ -22,7 +22,7 @@ from dvlatent.distillation.train import (
     stacked,
     trial_scores,
 )
-from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
+from dvlatent.errors import ShapeError, TrainingDiverged
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = DistillConfig(steps=6, batch=4, coarse_steps=0, sample_every=0, cooldown=0.0)
@@ -124,10 +124,6 @@ def test_a_stop_changes_no_bit(tmp_path):
     assert [step.index for step in on] == [4, 5] and [step.loss for step in on] == [step.loss for step in whole[4:]]
     networks = [weights(steps[-1].student, steps[-1].ema, steps[-1].discriminator) for steps in (whole, on)]
     assert torch.equal(*networks)
-    with pytest.raises(CheckpointError, match="Only `steps` may differ"):
-        run(replace(config, lr=1.0), resume=tmp_path / "run.safetensors")
-    with pytest.raises(CheckpointError, match="the end is fixed"):
-        run(replace(config, steps=50), resume=tmp_path / "run.safetensors")
 
 
 TWO = """

@@ -29,11 +29,12 @@ class Config:
     steps: int = 8
     seed: int = 0
     lr: float = 0.1
+    cooldown: float = 0.75
 
 
-def state(config=None):
+def state(config=None, width=3):
     torch.manual_seed(1)
-    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 1))
+    net = nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width), nn.Dropout(0.5), nn.Linear(width, 1))
     return TrainingState(config or Config(), {"net": net}, {"adam": torch.optim.Adam(net.parameters(), lr=0.1)})
 
 
@@ -69,6 +70,10 @@ def test_what_does_not_belong_here_is_refused(tmp_path):
         state(Config(lr=1.0)).load(path)
     with pytest.raises(CheckpointError, match="has done 3 of 8 steps and cannot go on toward 3"):
         state(Config(steps=3)).load(path)
+    with pytest.raises(CheckpointError, match=r"has done 3 of 8 steps and cannot go on toward 9.*the end is fixed"):
+        state(Config(steps=9)).load(path)  # the learning rates fall since step 2
+    with pytest.raises(CheckpointError, match=r"net of .* does not fit"):
+        state(width=4).load(path)
     tensors, description = checkpoint.load(path, "training")
     checkpoint.save(path, {name: value for name, value in tensors.items() if name != "rng"}, description)
     with pytest.raises(CheckpointError, match="no complete training run"):
