@@ -125,6 +125,12 @@ def _encoder() -> Any:
     return encoder.eval().requires_grad_(False)
 
 
+def _face_parts() -> Any:
+    from dvlatent.faces.parts import FaceParts
+
+    return FaceParts(LOADERS["perceptual"]().network, _ours("face-parts", "face parts", "faces.parts.PartsHead", "channels", "width"))
+
+
 def _theirs(target: str, *files: str) -> Any:
     """An object of the class `target` (below `dvlatent`), made from the paths of other people's files."""
     return _imported(target)(*map(asset_path, files))
@@ -194,6 +200,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "encoder": _encoder,
     "digit-classifier": partial(_ours, "digit-classifier", "digit classifier", "gan.digits.DigitClassifier", "width"),
     "perceptual": partial(_theirs, "faces.perceptual.Distance", FEATURES),
+    "face-parts": _face_parts,
 }
 LOADERS |= {path.stem: partial(read_filter, path) for path in sorted(WEIGHTS.glob("*-filter.safetensors"))}
 LOADERS["age-cyclegan"] = partial(read_cyclegan, WEIGHTS / "age-cyclegan.safetensors")

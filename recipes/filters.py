@@ -2,7 +2,8 @@
 
 Pairs are drawn into a folder of --pool, then a student learns from them in several trainings: first with losses at 128 px and with a
 discriminator; the last ones at 256 px with the pixel and the perceptual loss alone, which removes the specks and fringes that a
-discriminator leaves. Smile and gender begin with weights of the age filter: its trainings come first. Several processes:
+discriminator leaves. The age filter then learns wrinkles from pairs of `age-edit` (`age_filter.py`). Smile and gender begin with weights
+of the age filter: its trainings come first. Several processes:
 `accelerate launch --multi_gpu --num_processes 2 recipes/filters.py age --out age-filter.safetensors`.
 """
 
@@ -13,6 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import age_filter
 from common import parser, run
 
 from dvlatent.cli.filters import distill_folder
@@ -52,12 +54,18 @@ STAGES = {
     "gender": Stage(1400, LAST, start="gender-3", amplify=1.05),
 }
 
+FINISH = {"age": age_filter.make}  # a training of another kind after these
+
 
 def make(out: Path, what: str, pool: Path) -> None:
     """Draw the pairs of a filter, and do all trainings that lead to it. Pairs and finished trainings are kept in `pool`."""
     pool.mkdir(parents=True, exist_ok=True)
     trained = train(what, pool)
-    if is_first():
+    if not is_first():
+        return
+    if what in FINISH:
+        FINISH[what](trained, out, pool, command=f"python recipes/filters.py {what} --out {what}-filter.safetensors")
+    else:
         shutil.copy(trained, out)
 
 

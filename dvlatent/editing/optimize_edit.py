@@ -12,7 +12,7 @@ StyleCLIP, Patashnik et al. 2021, does so with words; our edit is the same for a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -75,11 +75,13 @@ def optimize_edit(
     *,
     without: Sequence[Direction] = (),
     amount: float = 2.0,
+    penalty: Callable[[Image, Image], Tensor] | None = None,
 ) -> Iterator[OptimizeEditStep]:
     """Improve `amount` steps of a direction by gradient, layer by layer: an iterator of steps; the last one holds the result.
 
     `reader` is differentiable and scores what `start` is named after. It reads the mirrored picture too, so that fewer accidents fool it.
     The layers of `start` are moved, each perpendicular to the directions in `without`: the coordinate of a face along those stays.
+    `penalty` takes the pictures before and after and gives a number to add to the loss: what else the edit should leave alone.
     Measure the result with another predictor, because this one was optimized against. Raises DirectionMismatch for a direction of
     another generator, ShapeError for a reader without the scores, TrainingDiverged for a loss that is not finite.
     """
@@ -118,6 +120,7 @@ def optimize_edit(
                     *[weight * _log_odds_change(scores, edited, reader.names.index(name)) for name, weight in config.preserve.items()],
                     config.color_weight * _tints(after - before).square().mean(),
                 ]
+                parts += [penalty(before, after)] if penalty else []
                 loss = loss + sum(parts) / config.batch
                 gains.append(float(gain[0].detach()))
                 distances.append(float(distance.detach()))

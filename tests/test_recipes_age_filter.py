@@ -1,0 +1,84 @@
+"""The age filter's last training: what is put back into a pair, why a pair is refused, and that it goes on after a stop."""
+
+import age_filter as recipe
+import torch
+
+from dvlatent import load
+from dvlatent.distillation.pix2pixhd import Student
+from dvlatent.metrics.edits import chroma_shift
+
+TINY = recipe.SecondConfig(steps=4, batch=2, adversarial=[[1, 0.1]], bf16=False)
+
+
+class Drawings:
+    """Four pairs of 64 px: the picture after is darker."""
+
+    def __len__(self):
+        return 4
+
+    def batch(self, indices):
+        before = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))[indices]
+        return before, before - 0.2, torch.full((len(indices),), 2.0)
+
+
+def halves():
+    """A gray-green picture whose upper half is hair and whose lower half is skin, with a border of background, and its masks."""
+    before = torch.tensor([0.1, 0.2, 0.0]).view(1, 3, 1, 1).repeat(1, 1, 128, 128)
+    parts = torch.zeros(1, 3, 128, 128)
+    parts[:, 0] = 1
+    parts[:, 0, 32:96, 32:96] = 0
+    parts[:, 2, 32:64, 32:96] = parts[:, 1, 64:96, 32:96] = 1
+    return before, parts
+
+
+def test_mending_puts_back_background_skin_color_and_hair_color():
+    before, parts = halves()
+    after = (before + torch.tensor([0.2, 0.0, -0.1]).view(1, 3, 1, 1)).clamp(-1, 1)
+    mended = recipe.mend(before, after, parts, parts)
+    assert torch.equal(mended[:, :, :16], before[:, :, :16])  # far from the face
+    torch.testing.assert_close(mended[:, :, 74:86, 42:86], before[:, :, 74:86, 42:86], atol=0.01, rtol=0)  # skin of one color
+    assert chroma_shift(before, after, parts[:, 2]) > 5 and chroma_shift(before, mended, parts[:, 2]) < 0.5
+
+
+def test_a_pair_is_refused_for_the_first_rule_that_it_breaks():
+    points = dict.fromkeys(("smile", "mouth_open", "eyes_open", "yaw", "pitch", "roll"), 0.0)
+    young = {**points, "age": 30.0, "male": 0.1, "finder_male": 0.1, "person": torch.zeros(128), "detail": 1.0}
+    old = {**young, "age": 50.0, "detail": 1.2}
+    assert recipe.refuse(young, old, 2.0) == ""
+    assert recipe.refuse(young, {**old, "age": 32.0, "male": 0.9}, 2.0) == "age did not move"
+    assert recipe.refuse(young, {**old, "person": torch.ones(128)}, 2.0) == "another person"
+    assert recipe.refuse(young, {**old, "male": 0.9}, 2.0) == "male changed"
+    assert recipe.refuse(young, {**old, "detail": 0.9}, 2.0) == "no finer"
+    assert recipe.refuse(old, young, -2.0) == ""
+    assert recipe.refuse(old, {**young, "age": 49.0}, -2.0) == "age did not move"
+
+
+def test_strengths_are_a_matter_of_the_seed():
+    drawn = [recipe.strengths(seed) for seed in range(50)]
+    assert drawn == [recipe.strengths(seed) for seed in range(50)]
+    assert all(0.4 <= older <= 2 and -2 <= younger <= -0.4 for older, younger in drawn)
+
+
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path):
+    perceptual = load("perceptual")
+
+    def trained(config, run):
+        torch.manual_seed(0)
+        steps = list(recipe.train(Student(width=4, blocks=1), Drawings(), perceptual, config, run))
+        return steps[-1]
+
+    whole = trained(TINY, tmp_path / "a.safetensors")
+    assert {"pixel", "perceptual", "coarse", "adversarial", "discriminator"} == set(whole.losses)
+    assert all(torch.isfinite(weight).all() for weight in whole.ema.parameters())
+    torch.manual_seed(0)
+    running = recipe.train(Student(width=4, blocks=1), Drawings(), perceptual, TINY, tmp_path / "b.safetensors", keep_every=2)
+    assert [next(running).index for _ in range(3)] == [0, 1, 2]
+    running.close()
+    again = trained(TINY, tmp_path / "b.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(whole.ema.parameters(), again.ema.parameters(), strict=True))
+
+
+def test_gray_photos_stay_gray():
+    gray = torch.rand(2, 1, 32, 32).repeat(1, 3, 1, 1)
+    found = recipe.recolor(gray, torch.rand(2, 6))
+    torch.testing.assert_close(found, found[:, :1].expand(-1, 3, -1, -1))
