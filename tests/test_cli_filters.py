@@ -164,6 +164,7 @@ def test_the_recipe_does_the_trainings_of_a_chain_and_goes_on(toys, small_house,
     monkeypatch.setattr(recipe, "STAGES", stages)
     monkeypatch.setattr(recipe, "PAIRS", {"age": ["--edit", "age:-2..+2", "--first-seed", "2", "--count", "4"]})
     monkeypatch.setattr(recipe, "HOLDOUT", 2)
+    monkeypatch.setattr(recipe, "FINISH", {})
     recipe.make(tmp_path / "age-filter.safetensors", "age", tmp_path / "pool")
     made = {name: checkpoint.load(tmp_path / "pool" / f"{name}.safetensors", "filter")[1] for name in chain}
     about = load(tmp_path / "age-filter.safetensors").about
