@@ -1,5 +1,6 @@
 """The face generator: equal to OpenVINO's recorded outputs, to an obviously right slow network, and to itself in strips."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,9 @@ def test_w_mean_is_the_mean_of_mapped_z(faces):
 def slow_synthesis(ws: torch.Tensor) -> torch.Tensor:
     """The network written down plainly from the constants of the file: no strips, no reordered channels, the wavelet pixel by pixel."""
     constants = read_constants(asset_path("random_face/data/SynthesisNetwork.xml"))
-    named = {c.name: torch.from_numpy(c.value.astype(np.float32)) for c in constants if c.name.startswith("m.")}
-    folded = iter(torch.from_numpy(c.value.copy()) for c in constants if c.name.startswith("Mul_") and c.name.endswith("_copy"))
-    square = [c.value for c in constants if c.value.ndim == 4 and c.value.shape[0] == c.value.shape[1] == 1 < c.value.shape[2]]
+    named = {name: torch.from_numpy(value.astype(np.float32)) for name, value in constants.items() if name.startswith("m.")}
+    folded = iter(torch.from_numpy(value.copy()) for name, value in constants.items() if re.fullmatch(r"Mul_.*_copy", name))
+    square = [value for value in constants.values() if value.ndim == 4 and value.shape[0] == value.shape[1] == 1 < value.shape[2]]
     noises = iter(torch.from_numpy(value.copy()) for value in square)
 
     def style(name, w):

@@ -34,8 +34,8 @@ def test_the_untouched_copy_is_read(folder):
 @pytest.mark.parametrize(
     ("pattern", "replacement", "message"),
     [
-        (r'name="m.layers.3.conv1.conv.weight_dw"', 'name="something.else"', "no 'blocks.3.conv1.depthwise'"),
-        (r'name="Mul_739_copy"', 'name="Mul_739"', "no 'blocks.6.conv2.weight'"),
+        (r'name="m.layers.3.conv1.conv.weight_dw"', 'name="something.else"', '(?s)Missing.*"blocks.3.conv1.depthwise"'),
+        (r'name="Mul_739_copy"', 'name="Mul_739"', '(?s)Missing.*"blocks.6.conv2.weight"'),
         (r'(name="m.conv1.bias".*?shape=")1, 512, 1, 1', r"\g<1>1, 511, 1, 1", "needs 2044"),
         (r'(name="m.conv1.bias".*?offset=")\d+', r"\g<1>999999999", "cut short"),
         (r'(name="m.conv1.bias".*?offset=")\d+', r"\g<1>-4", "ends at byte"),
@@ -72,7 +72,7 @@ def test_a_missing_or_empty_file_is_refused(folder, name):
 
 
 def test_numbers_that_are_not_finite_are_refused(folder):
-    constant = next(c for c in read_constants(folder / "SynthesisNetwork.xml") if c.name == "m.conv1.bias")
+    constant = read_constants(folder / "SynthesisNetwork.xml")["m.conv1.bias"]
     text = (folder / "SynthesisNetwork.xml").read_text()
     offset = int(re.search(r'(?s)name="m.conv1.bias".*?offset="(\d+)"', text).group(1))
     blob = folder / "SynthesisNetwork.bin"
@@ -80,6 +80,6 @@ def test_numbers_that_are_not_finite_are_refused(folder):
     data[offset : offset + 4] = b"\x00\x00\xc0\x7f"  # not a number
     blob.unlink()
     blob.write_bytes(data)
-    assert constant.value.size == 512
+    assert constant.size == 512
     with pytest.raises(CheckpointError, match="not finite"):
         read_mobile_stylegan(folder)

@@ -9,29 +9,22 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dvlatent.checkpoint import load_weights
 from dvlatent.errors import CheckpointError
 from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
 
+Constants = dict[str, np.ndarray]
 TYPES = {"f32": "<f4", "i64": "<i8", "i32": "<i4"}
 
 
-@dataclass(frozen=True)
-class Constant:
-    """One `Const` layer of an IR."""
-
-    name: str
-    value: np.ndarray  # read only
-
-
-def read_constants(xml: Path) -> list[Constant]:
-    """Every constant of the IR, in the order in which the layers run. The .bin lies beside the .xml.
+def read_constants(xml: Path) -> Constants:
+    """Every constant of the IR by its name, in the order in which the layers run, read only. The .bin lies beside the .xml.
 
     Raises CheckpointError for anything but a complete IR of version 10: nothing in the files is trusted.
     """
@@ -49,11 +42,11 @@ def read_constants(xml: Path) -> list[Constant]:
         raise CheckpointError(problem) from error
     if root.tag != "net" or root.get("version") != "10":
         raise CheckpointError(f"{xml.name} is <{root.tag}> of version {root.get('version')}; an OpenVINO IR of version 10 was needed.")
-    return [_constant(layer, data, xml.name) for layer in root.iterfind("layers/layer[@type='Const']")]
+    layers = root.iterfind("layers/layer[@type='Const']")
+    return {layer.get("name", "?"): _constant(layer, layer.get("name", "?"), data, xml.name) for layer in layers}
 
 
-def _constant(layer: ElementTree.Element, data: np.ndarray, file: str) -> Constant:
-    name = layer.get("name", "?")
+def _constant(layer: ElementTree.Element, name: str, data: np.ndarray, file: str) -> np.ndarray:
     try:
         attributes = layer.find("data").attrib  # type: ignore[union-attr]
         dtype = np.dtype(TYPES[attributes["element_type"]])
@@ -69,7 +62,7 @@ def _constant(layer: ElementTree.Element, data: np.ndarray, file: str) -> Consta
             f"constant '{name}' of {file} ends at byte {offset + size:,}, but the .bin has only {len(data):,}: it was cut short. "
             "Run `dvlatent assets` to repair it."
         )
-    return Constant(name, np.frombuffer(data[offset : offset + size], dtype=dtype).reshape(shape))
+    return np.frombuffer(data[offset : offset + size], dtype=dtype).reshape(shape)
 
 
 def read_mobile_stylegan(folder: Path) -> MobileStyleGAN:
@@ -80,35 +73,26 @@ def read_mobile_stylegan(folder: Path) -> MobileStyleGAN:
     generator = MobileStyleGAN()
     state = _mapping_state(read_constants(folder / "MappingNetwork.xml"))
     state |= _synthesis_state(read_constants(folder / "SynthesisNetwork.xml"))
-    for name, expected in generator.state_dict().items():
-        if name == "w_mean" or name.startswith("preview_head"):
-            continue
-        if name not in state:
-            raise CheckpointError(f"the network in {folder} has no '{name}': it is not the MobileStyleGAN of random-face 2021.7.21.1.")
-        if state[name].shape != expected.shape:
-            raise CheckpointError(f"'{name}' in {folder} has shape {list(state[name].shape)}; {list(expected.shape)} was needed.")
-        if not torch.isfinite(state[name]).all():
-            raise CheckpointError(f"'{name}' in {folder} holds numbers that are not finite. Run `dvlatent assets` to repair it.")
-    generator.load_state_dict(state, strict=False)
+    load_weights(generator, {**state, "w_mean": generator.w_mean}, f"{folder}, which should have random-face 2021.7.21.1,")
     return generator.eval().requires_grad_(False)
 
 
-def _mapping_state(constants: list[Constant]) -> dict[str, Tensor]:
+def _mapping_state(constants: Constants) -> dict[str, Tensor]:
     """Eight linear layers, in the order they run: 512 x 512 weights, each followed by its bias."""
-    weights = [constant.value for constant in constants if constant.value.ndim == 2 and constant.value.size > 512]
-    biases = [constant.value for constant in constants if constant.value.ndim == 1 and constant.value.size > 16]
+    weights = [value for value in constants.values() if value.ndim == 2 and value.size > 512]
+    biases = [value for value in constants.values() if value.ndim == 1 and value.size > 16]
     state = {f"mapping_layers.{i}.weight": _tensor(weight) for i, weight in enumerate(weights)}
     return state | {f"mapping_layers.{i}.bias": _tensor(bias) for i, bias in enumerate(biases)}
 
 
-def _synthesis_state(constants: list[Constant]) -> dict[str, Tensor]:
+def _synthesis_state(constants: Constants) -> dict[str, Tensor]:
     """Named parameters keep their names; noise and demodulated weights have none, so their order identifies them.
 
     The exporter folded demodulation into the weights (`Mul_..._copy`) and the noise strength into the noise.
     """
     convs = ["conv1"] + [f"blocks.{i}.{conv}" for i in range(7) for conv in ("conv1", "conv2")]
     state, folded, noises = {}, iter(convs), iter(convs)
-    for name, value in ((constant.name, constant.value) for constant in constants):
+    for name, value in constants.items():
         if re.fullmatch(r"Mul_\d+_copy", name):
             conv = next(folded, "unexpected")
             state[f"{conv}.weight"] = _tensor(value if conv == "conv1" else value.reshape(value.shape[:2]))
