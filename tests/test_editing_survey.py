@@ -1,7 +1,5 @@
 """Surveys: every face is scored as if alone, latents come back from the seeds, and no score is lost."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -137,43 +135,29 @@ def test_what_is_scored_is_kept(toy, tmp_path):
     assert predictor.faces == 10 and [step.index for step in steps] == [8, 10] and {step.total for step in steps} == {10}
     assert torch.equal(survey.load(out).scores, collect(survey.survey(toy, predictor, range(10))).scores)
     assert torch.equal(collect(steps).scores, survey.load(out).scores)
-    assert [path.name for path in tmp_path.iterdir()] == ["faces.safetensors"]  # the journal is gone
+    assert [path.name for path in tmp_path.iterdir()] == ["faces.safetensors"]  # the other file is gone
 
 
-def test_a_journal_cut_anywhere_is_read_as_far_as_it_goes(toy, tmp_path):
-    out, right = tmp_path / "faces.safetensors", collect(survey.survey(toy, Brightness(0, 1), range(3))).scores
-    for step in resumable(out, toy, Brightness(0, 1), range(3), batch=1):
-        if step.index == 3:
-            break
-    (journal,) = tmp_path.iterdir()
-    whole = journal.read_bytes()
-    line = whole.index(b"\n")
-    for cut in {*range(0, len(whole) + 1, 7), line - 1, line, line + 1, len(whole) - 1, len(whole)}:
-        journal.write_bytes(whole[:cut])
-        predictor = Brightness(0, 1)
-        list(resumable(out, toy, predictor, range(3)))
-        assert predictor.faces == 3 - whole[:cut].count(b"\n")
-        assert_close(survey.load(out).scores, right)
+def test_a_save_that_is_cut_loses_only_its_own_step(toy, tmp_path, monkeypatch):
+    out, kept = tmp_path / "faces.safetensors", checkpoint.save_file
+
+    def dies_at_three(tensors, path, metadata):
+        if len(tensors["seeds"]) == 3:
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+        kept(tensors, path, metadata)
+
+    monkeypatch.setattr(checkpoint, "save_file", dies_at_three)
+    with pytest.raises(KeyboardInterrupt):
+        list(resumable(out, toy, Brightness(0, 1), range(4), batch=1))
+    monkeypatch.setattr(checkpoint, "save_file", kept)
+    predictor = Brightness(0, 1)
+    list(resumable(out, toy, predictor, range(4), batch=1))
+    assert predictor.faces == 2 and torch.equal(survey.load(out).scores, collect(survey.survey(toy, predictor, range(4), batch=1)).scores)
+    assert [path.name for path in tmp_path.iterdir()] == ["faces.safetensors"]
 
 
-STRANGE = ["nonsense", "[1]", '{"1": 2}', "[1, [0.5]]", "[1, [NaN, 1]]", '["1", [1, 2]]', '[1, "12"]', "7", "[1, [[1], 2]]", "\xff"]
-
-
-@pytest.mark.parametrize("line", STRANGE)
-def test_a_journal_with_a_strange_line_loses_only_that(toy, tmp_path, line):
-    out, predictor = tmp_path / "faces.safetensors", Brightness(0, 1)
-    for step in resumable(out, toy, predictor, range(3), batch=1):
-        if step.index == 2:
-            break
-    (journal,) = tmp_path.iterdir()
-    zero, one = journal.read_text().splitlines()
-    journal.write_bytes(f"{zero}\n{line}\n".encode("latin-1"))
-    list(resumable(out, toy, predictor, range(3)))
-    assert predictor.faces == 2 + 2  # the lost one and the missing one
-    assert_close(survey.load(out).scores[1], torch.tensor(json.loads(one)[1]))
-
-
-def test_other_settings_have_another_journal(toy, tmp_path):
+def test_other_settings_are_kept_in_another_file(toy, tmp_path):
     out = tmp_path / "faces.safetensors"
     for settings in ({}, {"psi": 0.5}, {"render": lambda ws: toy.synthesis(ws)}):
         next(resumable(out, toy, Brightness(0), range(9), **settings))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,29 +130,27 @@ def resumable(
 ) -> Iterator[SurveyStep]:
     """`survey` into a file: the same steps, and every face is on disk as soon as it is scored.
 
-    A journal beside `out` belongs to this generator, psi, columns and kind of picture. If the call is repeated with the same ones, the
-    first step holds all faces that the journal knows. After the last step `out` is written, with the `description`, and the journal
+    Until then they lie beside `out`, in a file for this generator, psi, columns and kind of picture. If the call is repeated with the same
+    ones, the first step holds all faces that are there. After the last step `out` is written, with the `description`, and the other file
     is removed.
     """
     out, seeds, predictor = Path(out), list(seeds), combine(predictors)
     names, kind = tuple(predictor.names), renderer(generator, render)[1]
-    empty = Population((), torch.empty(0, len(names)), names, float(psi), fingerprint(generator), kind)
-    journal = journal_path(out, empty)
-    known = _read_journal(journal, len(names))
-    found, missing = [seed for seed in seeds if seed in known], [seed for seed in seeds if seed not in known]
+    known = Population((), torch.empty(0, len(names)), names, float(psi), fingerprint(generator), kind)
+    part = part_path(out, known)
+    known = load(part) if part.exists() else known
+    there = {seed: row for row, seed in enumerate(known.seeds)}
+    found, missing = [seed for seed in seeds if seed in there], [seed for seed in seeds if seed not in there]
     if found:
-        population = replace(empty, seeds=tuple(found), scores=torch.tensor([known[seed] for seed in found]))
-        yield SurveyStep(len(found), len(seeds), population)
-    with journal.open("a", encoding="utf-8") as file:
-        for step in survey(generator, predictor, missing, psi, render=render, batch=batch):
-            scored = dict(zip(step.population.seeds, step.population.scores.tolist(), strict=True))
-            file.write("".join(json.dumps([seed, scores]) + "\n" for seed, scores in scored.items()))
-            file.flush()
-            known |= scored
-            yield replace(step, index=len(found) + step.index, total=len(seeds))
-    scores = torch.tensor([known[seed] for seed in seeds]).reshape(len(seeds), len(names))
-    save(replace(empty, seeds=tuple(seeds), scores=scores), out, **description)
-    journal.unlink()
+        yield SurveyStep(len(found), len(seeds), known.take([there[seed] for seed in found]))
+    for step in survey(generator, predictor, missing, psi, render=render, batch=batch):
+        scores = torch.cat([known.scores, step.population.scores])
+        known = replace(known, seeds=known.seeds + step.population.seeds, scores=scores)
+        save(known, part)
+        yield replace(step, index=len(found) + step.index, total=len(seeds))
+    there = {seed: row for row, seed in enumerate(known.seeds)}
+    save(known.take([there[seed] for seed in seeds]), out, **description)
+    part.unlink()
 
 
 def save(population: Population, path: Path | str, command: str = "", **description: object) -> None:
@@ -178,26 +175,7 @@ def load(path: Path | str = SHIPPED) -> Population:
     return population
 
 
-def journal_path(out: Path, settings: Population) -> Path:
+def part_path(out: Path, settings: Population) -> Path:
     """Where an unfinished survey keeps its faces: beside `out`, under a name that depends on the settings."""
     words = json.dumps([settings.generator, settings.psi, settings.names, settings.render])
-    return out.with_suffix(f".{hashlib.sha256(words.encode()).hexdigest()[:8]}.part.jsonl")
-
-
-def _read_journal(path: Path, columns: int) -> dict[int, list[float]]:
-    """Seeds and scores of a journal. An incomplete last line is removed from the file, so that the next line starts cleanly."""
-    if not path.exists():
-        return {}
-    whole, newline, _ = path.read_bytes().rpartition(b"\n")
-    with path.open("r+b") as file:
-        file.truncate(len(whole + newline))
-    known = {}
-    for line in whole.splitlines():
-        try:
-            seed, scores = json.loads(line)
-            usable = isinstance(seed, int) and isinstance(scores, list) and len(scores) == columns and all(map(math.isfinite, scores))
-        except (ValueError, TypeError):
-            continue  # not ours: that face is scored again
-        if usable:
-            known[seed] = scores
-    return known
+    return out.with_suffix(f".{hashlib.sha256(words.encode()).hexdigest()[:8]}.part.safetensors")
