@@ -37,16 +37,11 @@ class Digits:
         return Digits(self.images[~held], self.labels[~held]), Digits(self.images[held], self.labels[held])
 
 
-def digits(path: Path | str | None = None, *, full: bool = False) -> Digits:
+def digits(path: Path | str) -> Digits:
     """The 5,000 MNIST digits of a gzipped table: one digit a row, 784 bytes from 0 to 255 and its name (LeCun et al. 1998).
 
-    `full=True` asks OpenML for all 70,000 through scikit-learn, which needs a network the first time.
-    Raises AssetBroken if the file is no such table, AssetMissing if it, or the network, is not there. Taught in notebook 01.
+    Raises AssetBroken if the file is no such table, AssetMissing if it is not there. Taught in notebook 01.
     """
-    if full:
-        return _openml()
-    if path is None:
-        raise AssetMissing('digits needs the path of its table, or full=True for all of MNIST. dvlatent.load("mnist") knows the path.')
     try:
         with gzip.open(path) as file:
             text = file.read(LIMIT_BYTES + 1)
@@ -58,30 +53,12 @@ def digits(path: Path | str | None = None, *, full: bool = False) -> Digits:
         table = np.loadtxt(text.decode("ascii").splitlines(), delimiter=",", dtype=np.int64) if len(text) <= LIMIT_BYTES else None
     except (ValueError, UnicodeDecodeError):
         table = None
-    if table is None or table.ndim != 2 or table.shape != (COUNT, SIZE * SIZE + 1) or table.min() < 0 or table.max() > 255:
-        row = "785 whole numbers up to 255 a row"
+    good = table is not None and table.shape == (COUNT, SIZE * SIZE + 1) and table.min() >= 0 and table.max() <= 255
+    if not (good and table[:, -1].max() <= 9):
+        row = "784 whole numbers up to 255 and one up to 9 a row"
         raise AssetBroken(f"{path} is not the table of {COUNT} digits, {row}. Run `dvlatent assets` to repair it.")
-    return _digits(table[:, :-1], table[:, -1], str(path))
-
-
-def _digits(pixels: np.ndarray, labels: np.ndarray, source: str) -> Digits:
-    if labels.min() < 0 or labels.max() > 9:
-        raise AssetBroken(f"{source} names digits {labels.min()} to {labels.max()}, not 0 to 9. Run `dvlatent assets` to repair it.")
-    images = torch.from_numpy(pixels.astype(np.float32)).view(-1, 1, SIZE, SIZE) / 127.5 - 1
-    return Digits(images, torch.from_numpy(labels.astype(np.int64)))
-
-
-def _openml() -> Digits:
-    from sklearn.datasets import fetch_openml
-
-    try:
-        table = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
-    except Exception as reason:  # whatever a network can do wrong
-        raise AssetMissing(
-            f"the full MNIST could not be fetched from OpenML ({type(reason).__name__}). It needs a network once; "
-            'without one, dvlatent.load("mnist") gives the 5,000 digits that are installed.'
-        ) from reason
-    return _digits(np.asarray(table.data), np.asarray(table.target).astype(np.int64), "OpenML's mnist_784")
+    images = torch.from_numpy(table[:, :-1].astype(np.float32)).view(-1, 1, SIZE, SIZE) / 127.5 - 1
+    return Digits(images, torch.from_numpy(table[:, -1].copy()))
 
 
 def ring(count: int, modes: int = 8, radius: float = 2.0, std: float = 0.1, seed: int = 0) -> Float[Tensor, "point 2"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dvlatent.errors import ShapeError
+from dvlatent.faces.landmarks import checked
 from dvlatent.types import Image, W
 
 SIZE_PX = 128  # the aligned face as the encoder reads it
@@ -41,14 +41,7 @@ class Encoder(nn.Module):
 
     def features(self, image: Image) -> Features:
         """Close-up and thumbnail of every face, as numbers."""
-        if image.ndim != 4 or image.shape[1] != 3 or image.shape[2] != image.shape[3] or image.shape[2] < SIZE_PX // 2:
-            raise ShapeError(
-                f"the encoder reads square aligned faces, [batch, 3, size, size] of {SIZE_PX // 2} px or more; this has shape "
-                f"{list(image.shape)}. Align a photo first, or use image[None] for one face without its batch."
-            )
-        if not image.is_floating_point():
-            raise ShapeError(f"faces are floats in [-1, 1]; these are {image.dtype}. Use images.from_uint8 for bytes.")
-        image = reduced(image.to(self.head.center.dtype))
+        image = reduced(checked(image, SIZE_PX // 2).to(self.head.center.dtype))
         face = F.interpolate(image[(..., *CLOSE_UP)], size=(CLOSE_UP_PX, CLOSE_UP_PX), mode="bilinear", align_corners=False)
         thumbnail = F.interpolate(image, size=(THUMBNAIL_PX, THUMBNAIL_PX), mode="area")
         return torch.cat([self.close_up(face).to(image), thumbnail.flatten(1)], dim=1)

@@ -45,14 +45,13 @@ class PreviewHead(nn.Module):
 
 
 class ThinConv(nn.Module):
-    """Depthwise 3 x 3, then 1 x 1; with a rank, a linear layer reads the scale of each input channel from the style."""
+    """Depthwise 3 x 3 if `spatial`, then 1 x 1; a linear layer reads the scale of each input channel from the style."""
 
     def __init__(self, channels_in: int, channels_out: int, rank: int, *, spatial: bool = True) -> None:
         super().__init__()
-        self.style = nn.Linear(rank, channels_in) if rank else None
-        if self.style is not None:
-            nn.init.normal_(self.style.weight, std=0.01)
-            nn.init.ones_(self.style.bias)
+        self.style = nn.Linear(rank, channels_in)
+        nn.init.normal_(self.style.weight, std=0.01)
+        nn.init.ones_(self.style.bias)
         self.depthwise = nn.Parameter(torch.zeros(channels_in, 1, 3, 3)) if spatial else None
         self.noise = nn.Parameter(torch.zeros(PreviewHead.size_px, PreviewHead.size_px)) if spatial else None  # frozen, as the generator's
         if self.depthwise is not None:
@@ -62,8 +61,7 @@ class ThinConv(nn.Module):
 
     def forward(self, x: Features, style: Tensor) -> Features:
         """[batch, channels_in, h, w] and [batch, rank] -> [batch, channels_out, h, w]."""
-        if self.style is not None:
-            x = x * self.style(style)[:, :, None, None]
+        x = x * self.style(style)[:, :, None, None]
         if self.depthwise is not None:
             x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
         return F.conv2d(x, self.weight, self.bias)
