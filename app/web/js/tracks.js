@@ -9,6 +9,11 @@ export class Tracks {
     this.time = null;
   }
 
+  /** The faces of the last picture, where they were. */
+  faces() {
+    return this.known.filter((track) => track.weight > 0 && !track.missed);
+  }
+
   /** Match the faces of this picture to those of before; returns squares with a weight from 0 to 1. */
   follow(found, time) {
     const passed = this.time === null ? 0 : Math.max(time - this.time, 0);
