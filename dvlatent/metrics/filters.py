@@ -52,7 +52,7 @@ def side_by_side(
     makers = {TEACHER: lambda ws, _, amount: draw(direction.move(ws, amount))}
     makers |= {name: lambda _, before, amount, apply=apply: apply(before, amount) for name, apply in filters.items()}
 
-    def rounded(name: str, make: Make) -> Make:
+    def in_bytes(name: str, make: Make) -> Make:
         def made(ws: Ws, before: Image, amount: float) -> Image:
             picture = _as_bytes(make(ws, before, amount))
             if also is not None:
@@ -61,7 +61,7 @@ def side_by_side(
 
         return made
 
-    makers = {name: rounded(name, make) for name, make in makers.items()}
+    makers = {name: in_bytes(name, make) for name, make in makers.items()}
     return measure(generator, lambda ws: _as_bytes(draw(ws)), makers, amounts, seeds, predictors, identity, psi)
 
 
