@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 
 from dvlatent import images
-from dvlatent.directions import Direction
+from dvlatent.directions import Direction, Edit
 from dvlatent.editing.effects import Effects, Make, measure
 from dvlatent.errors import ShapeError
 from dvlatent.faces.perceptual import Distance
@@ -30,7 +30,7 @@ Measure = Callable[[str, float, Image, Image], None]  # the maker, the amount, p
 
 def side_by_side(
     generator: Generator,
-    direction: Direction,
+    edit: Direction | Edit,
     filters: Mapping[str, Apply],
     amounts: Sequence[float],
     seeds: Iterable[int],
@@ -43,13 +43,14 @@ def side_by_side(
     """The same edit by the generator ("teacher") and by each filter, on the same faces: name -> Effects, for `success` and the like.
 
     Pictures are rounded to bytes first, as in a file. `also` is called with every batch, for further measures. Raises DirectionMismatch
-    for a direction of another generator, ShapeError for no seeds, no amounts or a filter called "teacher".
+    for an edit of another generator, ShapeError for no seeds, no amounts or a filter called "teacher".
     """
-    direction.check(generator)
+    for _, direction in (1.0 * edit).terms:
+        direction.check(generator)
     if TEACHER in filters:
         raise ShapeError(f"give filters names of their own; '{TEACHER}' is the generator.")
     draw = renderer(generator, render)[0]
-    makers = {TEACHER: lambda ws, _, amount: draw(direction.move(ws, amount))}
+    makers = {TEACHER: lambda ws, _, amount: draw((amount * edit)(ws))}
     makers |= {name: lambda _, before, amount, apply=apply: apply(before, amount) for name, apply in filters.items()}
 
     def in_bytes(name: str, make: Make) -> Make:

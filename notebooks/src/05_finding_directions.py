@@ -376,11 +376,12 @@ for step in optimize_edit(faces, older, reader, identity, OptimizeEditConfig(ste
     print(f"update {step.index + 1}: {step.gain:+3.0f} years, says the finder; identity distance {step.identity_distance:.2f}")
 
 # %% [markdown]
-# Seven hundred updates take some twenty minutes; what they found comes with the library (`python recipes/age_edit.py` makes it again). Marked by the judge,
-# whom nobody asked on the way, on people whom nobody has seen:
+# What comes with the library was found so in 150 updates (`python recipes/age_edit.py` makes it again), with one difference: seven tenths of the years are read by a second network,
+# which learned real people's ages at 224 pixels. The finder alone reads 64 pixels, too few to see a line. Marked by the judge, which nobody asked on the way, on
+# people whom nobody has seen:
 
 # %%
-sharper = dvlatent.load("age-edit")  # an Edit: a direction for each of 13 layers, and a quarter step of gender taken back
+sharper = dvlatent.load("age-edit")  # an Edit: a direction for each of 13 layers
 marks = effects.effects_of(faces, {"formula": 2 * older, "gradient": 1.0 * sharper}, [1], range(320_000, 320_009), judge, identity)
 grown = (marks["formula"].before[:, 0] >= 18) & (marks["formula"].before[:, 0] <= 55)
 for name, one in marks.items():
@@ -391,12 +392,12 @@ for name, one in marks.items():
 # %%
 row = torch.cat([ws for one in coordinates([0, 13]).split(1) for ws in (one, (2 * older)(one), sharper(one))])
 fig = plot.strip(faces.preview(row), titles=2 * ["as drawn", "formula", "gradient"], caption="The formula makes somebody old. The gradient makes them old.")
-plot.show(fig, alt="Two people as drawn, aged by the formula and aged by gradient: the woman's hair is bleached by the formula and only greys by gradient.")
+plot.show(fig, alt="Two people as drawn, aged by the formula and aged by gradient: the woman's hair is bleached by the formula and keeps its color by gradient, which draws deeper folds; the man turns gray in both.")
 
 # %% [markdown]
-# **Check your guess.** Look at her hair: the formula bleaches it, like much dyed hair among the old; the gradient greys what is there. Look at
-# his lip: nobody asked for a moustache, but many old men have one, and the network of identity does not mind. On 500 unseen adults
-# `python benchmarks/directions.py` prints what comes of it (docs/MEASUREMENTS.md has the numbers).
+# **Check your guess.** Look at her hair: the formula bleaches it, like much dyed hair among the old; the gradient leaves its color, and draws folds from nose to mouth
+# instead. His hair turns gray in both. And the wall behind them keeps its color: it was asked to. `docs/MEASUREMENTS.md` has what forty people say,
+# and a reader of ages that had no part in it.
 #
 # Beware: a network that is asked by gradient can be flattered; in the end that is an **adversarial example**. Without the weight on colours this
 # search painted skin orange, and the finder loved it. A judge and your own eyes are not optional.
