@@ -61,8 +61,8 @@ def read(path: str | os.PathLike[str] | io.IOBase, max_pixels: int = MAX_PIXELS)
         raise ImageError(f"{name} is damaged or cut short ({reason}). Copy or download it again, or save it anew as PNG.") from reason
 
 
-def write(image: Image, path: str | os.PathLike[str]) -> None:
-    """Write one picture, [1, 3, height, width], to a .png, .jpg or .webp file.
+def write(image: Image, path: str | os.PathLike[str], note: str = "") -> None:
+    """Write one picture, [1, 3, height, width], to a .png, .jpg or .webp file; `note` goes into its metadata (Exif, the description).
 
     The file appears whole or not at all. Missing folders are made; an older file is replaced. Raises ImageError for another suffix,
     for numbers that are not finite and for a path that cannot be written, ShapeError for a wrong shape.
@@ -78,9 +78,28 @@ def write(image: Image, path: str | os.PathLike[str]) -> None:
         raise ShapeError(f"write takes one picture, [1, 3, height, width]; this is {list(image.shape)}. Use grid(image) or image[:1].")
     with draft(path) as part:
         try:
-            Pillow.fromarray(pixels[0]).save(part, format=kind, **OPTIONS[kind])
+            exif = Pillow.Exif()
+            if note:
+                exif[0x010E], exif[0x0131] = note, "dvlatent"  # ImageDescription, Software
+            Pillow.fromarray(pixels[0]).save(part, format=kind, **OPTIONS[kind], **({"exif": exif} if note else {}))
         except (OSError, ValueError) as reason:
             raise ImageError(f"{path} could not be written ({reason}). Is the disk full, or the picture too large for {kind}?") from reason
+
+
+def marked(image: Image, words: str) -> Image:
+    """The pictures with words in the lower right corner, white on black, a thirtieth of the height: [batch, 3, height, width]."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=max(image.shape[2] // 30, 10))
+    left, top, right, bottom = map(round, font.getbbox(words))
+    edge = max((bottom - top) // 3, 2)
+    label = Pillow.new("RGB", (right - left + 2 * edge, bottom - top + 2 * edge))
+    ImageDraw.Draw(label).text((edge - left, edge - top), words, fill="white", font=font)
+    small = from_uint8(np.asarray(label))[:, :, -image.shape[2] :, -image.shape[3] :].to(image)
+    result = image.clone()
+    result[:, :, -small.shape[2] :, -small.shape[3] :] = small
+    return result
 
 
 def to_uint8(image: Image) -> UInt8[np.ndarray, "batch height width 3"]:

@@ -12,6 +12,7 @@ import torch
 from distill_tiny import Blurred
 from imageio_ffmpeg import get_ffmpeg_exe
 from pairs_toy import CONFIG, RULES, Colors, identity, parts
+from PIL import Image as Pillow
 
 from dvlatent import checkpoint, images, load, video, zoo
 from dvlatent.cli.filters import parse_edit
@@ -225,6 +226,32 @@ def test_the_command_filters_a_photo(shipped, older, photo, tmp_path, capsys):
         source = "nothing.png" if line == ["--age", "1"] else "her.png"
         assert main(["filter", str(tmp_path / source), *line]) == 1
         assert re.search(words, capsys.readouterr().err)
+
+
+def test_nothing_is_replaced_unless_asked(shipped, photo, tmp_path, capsys):
+    images.write(photo, tmp_path / "her.png")
+    older, younger = (["filter", str(tmp_path / "her.png"), "--age", strength] for strength in ("2", "-2"))
+    assert main(older) == 0
+    before = (tmp_path / "her-filtered.png").read_bytes()
+    assert main(younger) == 1 and "--overwrite to replace it" in capsys.readouterr().err
+    assert (tmp_path / "her-filtered.png").read_bytes() == before
+    assert main([*younger, "--overwrite"]) == 0
+    assert (tmp_path / "her-filtered.png").read_bytes() != before
+    video.film(torch.zeros(2, 3, 64, 64), tmp_path / "a.mp4", fps=2, progress=False)
+    film = (tmp_path / "a.mp4").read_bytes()
+    assert main(["filter", str(tmp_path / "a.mp4"), "--age", "1", "--out", str(tmp_path / "a.mp4"), "--overwrite"]) == 1
+    assert "is the film itself" in capsys.readouterr().err and (tmp_path / "a.mp4").read_bytes() == film
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_an_edited_photo_says_so_if_asked(shipped, photo, suffix, tmp_path):
+    images.write(photo, tmp_path / "her.png")
+    plain, marked = tmp_path / f"plain{suffix}", tmp_path / f"marked{suffix}"
+    assert main(["filter", str(tmp_path / "her.png"), "--age", "2", "--out", str(plain)]) == 0
+    assert main(["filter", str(tmp_path / "her.png"), "--age", "2", "--out", str(marked), "--mark", "--mark-corner"]) == 0
+    assert Pillow.open(marked).getexif()[0x010E] == "edited: age +2" and not Pillow.open(plain).getexif()
+    change = (images.read(marked) - images.read(plain)).abs().amax((0, 1)) > 0.1
+    assert change[-20:, -60:].any() and not change[:-40].any()
 
 
 def test_the_command_filters_a_folder_and_goes_on(shipped, photo, tmp_path, capsys):

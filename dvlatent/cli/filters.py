@@ -171,13 +171,13 @@ def _add_filter(commands: argparse._SubParsersAction, names: Sequence[str]) -> N
     one.add_argument("--filter", type=file_and_number, action="append", default=[], metavar="FILE:STRENGTH", help=file)
     one.add_argument("--face", type=int, metavar="N", help="only one face of each picture: 0 is the largest (default all)")
     one.add_argument("--out", type=Path, help="a file, or for a folder a folder (default NAME-filtered beside it)")
-    one.add_argument("--overwrite", action="store_true", help="for a folder: edit photos again whose results exist already")
+    one.add_argument("--overwrite", action="store_true", help="replace results that exist already")
+    one.add_argument("--mark", action="store_true", help="write into the metadata of every photo that it is edited, and how")
+    one.add_argument("--mark-corner", action="store_true", help="write 'edited' into the corner of every picture")
     one.set_defaults(run=_filter, resume="Photos of a folder that are done stay; the same command goes on.", shipped=list(names))
 
 
 def _filter(arguments: argparse.Namespace) -> int:
-    from dvlatent import images
-    from dvlatent.distillation.filter import apply_to_photo
     from dvlatent.zoo import load
 
     asked = [(name, value) for name in arguments.shipped if (value := getattr(arguments, name)) is not None]
@@ -188,21 +188,36 @@ def _filter(arguments: argparse.Namespace) -> int:
     for one, strength in steps:
         one.check(strength)
     source, words = arguments.source, ", ".join(f"{one.name} {strength:+g}" for one, strength in steps)
+    arguments.note = f"edited: {words}" if arguments.mark else ""
     out = arguments.out or source.with_name(f"{source.stem}-filtered{source.suffix}")
     if source.is_dir():
         return _filter_folder(source, out, steps, arguments)
-    if source.suffix.lower() in FILMS:
-        return _filter_film(source, out, steps, arguments.face, words)
-    images.write(apply_to_photo(images.read(source), steps, arguments.face), out)
+    is_film = source.suffix.lower() in FILMS
+    if is_film and out.suffix.lower() not in (".mp4", ".gif"):
+        out = out.with_suffix(".mp4")
+    if is_film and out.exists() and out.samefile(source):
+        raise ImageError(f"{out} is the film itself, which is read until the end. Give another --out.")
+    if out.exists() and not arguments.overwrite:
+        raise ImageError(f"{out} is there already. Give another --out, or --overwrite to replace it.")
+    if is_film:
+        return _filter_film(source, out, steps, arguments, words)
+    _filter_photo(source, out, steps, arguments)
     print(f"{out}: {words}")
     return 0
+
+
+def _filter_photo(source: Path, out: Path, steps: Steps, arguments: argparse.Namespace) -> None:
+    from dvlatent import images
+    from dvlatent.distillation.filter import apply_to_photo
+
+    edited = apply_to_photo(images.read(source), steps, arguments.face)
+    images.write(images.marked(edited, "edited") if arguments.mark_corner else edited, out, arguments.note)
 
 
 def _filter_folder(source: Path, out: Path, steps: Steps, arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from dvlatent import images
-    from dvlatent.distillation.filter import apply_to_photo
 
     photos = sorted(path for path in source.iterdir() if path.suffix.lower() in images.KINDS)
     if not photos:
@@ -213,7 +228,7 @@ def _filter_folder(source: Path, out: Path, steps: Steps, arguments: argparse.Na
             skipped += 1
             continue
         try:
-            images.write(apply_to_photo(images.read(path), steps, arguments.face), out / path.name)
+            _filter_photo(path, out / path.name, steps, arguments)
             done += 1
         except DvlatentError as reason:  # one bad photo is no reason to stop
             refused.append(f"  {path.name}: {reason}")
@@ -223,26 +238,28 @@ def _filter_folder(source: Path, out: Path, steps: Steps, arguments: argparse.Na
     return 1 if refused and not done and not skipped else 0
 
 
-def _filter_film(source: Path, out: Path, steps: Steps, face: int | None, words: str) -> int:
+def _filter_film(source: Path, out: Path, steps: Steps, arguments: argparse.Namespace, words: str) -> int:
     from tqdm import tqdm
 
-    from dvlatent import video
+    from dvlatent import images, video
     from dvlatent.distillation.filter import apply_to_photo
 
+    if arguments.mark:
+        raise ImageError("the mark of a film is in its pictures: say --mark-corner instead of --mark.")
     fps, total, frames = video.frames(source)
     without = 0
 
-    def edited() -> Iterator[Any]:
+    def pictures() -> Iterator[Any]:
         nonlocal without
         for frame in tqdm(frames, total=total or None, unit="frame"):
             try:
-                yield apply_to_photo(frame, steps, face)
+                edited = apply_to_photo(frame, steps, arguments.face)
+                yield images.marked(edited, "edited") if arguments.mark_corner else edited
             except NoFace:
                 without += 1
                 yield frame
 
-    out = out if out.suffix.lower() in (".mp4", ".gif") else out.with_suffix(".mp4")
-    video.film(edited(), out, min(fps, 50) if out.suffix.lower() == ".gif" else fps, progress=False)
+    video.film(pictures(), out, min(fps, 50) if out.suffix.lower() == ".gif" else fps, progress=False)
     silent = out.suffix.lower() == ".mp4" and not _add_sound(out, source)
     left = f"; {without} frames without a face stayed as they were" if without else ""
     print(f"{out}: {words}{left}{'; its sound could not be kept' if silent else ''}")
