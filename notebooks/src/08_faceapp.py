@@ -21,7 +21,7 @@
 #
 # **Before this:** [07 · How does a filter run on a phone?](07_distillation.ipynb)
 #
-# **Time:** 60 s of computing on two CPU cores, 45 minutes of yours
+# **Time:** 20 s of computing on two CPU cores, 45 minutes of yours
 #
 # **Explains:** the promise of the video: an app on your phone
 
