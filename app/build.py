@@ -78,26 +78,15 @@ def build(out: Path) -> None:
 
 
 def filters(folder: Path) -> None:
-    """Every shipped filter: its graph as ONNX, its weights apart in 16 bits (the page widens them), and a list of them all."""
-    import numpy as np
-    import onnx
-
+    """Every shipped filter, and a list of them all."""
     import dvlatent
-    from dvlatent.distillation.filter import export_onnx
+    from dvlatent.distillation.filter import export_web
 
     folder.mkdir(parents=True)
-    rows = []
     order = ("age", "gender", "smile")  # as on the page; others come after
     names = [name.removesuffix("-filter") for name in dvlatent.available() if name.endswith("-filter")]
-    for name in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)):
-        one, graph, wide = dvlatent.load(f"{name}-filter"), folder / f"{name}.onnx", folder / f"{name}.weights"
-        model = onnx.load(export_onnx(one, graph))
-        onnx.save(model, graph, save_as_external_data=True, location=wide.name, size_threshold=256, convert_attribute=False)
-        numbers = np.fromfile(wide, "<f4")
-        wide.unlink()
-        wide.write_bytes(numbers.astype("<f2").tobytes())
-        rows.append({"name": name, "file": graph.name, "weights": wide.name, "unit": one.unit})
-        rows[-1] |= {"low": one.low, "high": one.high, "size_px": one.size_px}
+    names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    rows = [export_web(dvlatent.load(f"{name}-filter"), folder) for name in names]
     (folder / "filters.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

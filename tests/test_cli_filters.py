@@ -304,5 +304,8 @@ def test_a_film_keeps_its_sound(shipped, tmp_path, capsys):
 def test_the_command_exports(shipped, tmp_path, capsys):
     assert main(["export", "smile-filter", "--out", str(tmp_path / "smile.onnx")]) == 0
     assert "strength [batch] in [0, 1]" in capsys.readouterr().out and (tmp_path / "smile.onnx").stat().st_size > 1000
+    assert main(["export", "smile-filter", "--web", "--out", str(tmp_path)]) == 0
+    narrow, whole = (tmp_path / "smile.weights").stat().st_size, (tmp_path / "smile.onnx").stat().st_size
+    assert f"smile.weights: smile, {(narrow + whole) / 1e6:.1f} MB" in capsys.readouterr().out
     assert main(["export", "age-direction", "--out", str(tmp_path / "age.onnx")]) == 1
     assert "is no filter" in capsys.readouterr().err

@@ -186,7 +186,7 @@ def _secured(plain: object, host: str) -> ssl.SSLSocket:
         pem.touch(mode=0o600)
         pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
         context.load_cert_chain(pem)
-    return context.wrap_socket(plain, server_side=True)  # type: ignore[arg-type]
+    return context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)  # in each visitor's own thread
 
 
 def _show_code(url: str) -> None:

@@ -286,18 +286,23 @@ def _add_sound(film: Path, source: Path) -> bool:
 def _add_export(commands: argparse._SubParsersAction) -> None:
     export = commands.add_parser("export", help="write a filter as ONNX, for other programs, phones and browsers")
     export.add_argument("what", help="a filter, such as age-filter, or its .safetensors file")
-    export.add_argument("--out", type=Path, required=True, help="the .onnx file to write")
+    export.add_argument("--out", type=Path, required=True, help="the .onnx file to write; with --web, a folder that exists")
+    export.add_argument("--web", action="store_true", help="for a page: the graph, and beside it the weights in 16 bits, half as large")
     export.set_defaults(run=_export, resume="Nothing was written.")
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from dvlatent.distillation.filter import Filter, export_onnx
+    from dvlatent.distillation.filter import Filter, export_onnx, export_web
     from dvlatent.zoo import load
 
     one = load(arguments.what)
     if not isinstance(one, Filter):
         raise ShapeError(f"'{arguments.what}' is no filter; those that we ship: {', '.join(shipped('-filter')) or 'none'}.")
-    export_onnx(one, arguments.out)
-    print(f"{arguments.out}: {one.name}, {arguments.out.stat().st_size / 1e6:.1f} MB")
+    if arguments.web:
+        about = export_web(one, arguments.out)
+        files = [arguments.out / about[name] for name in ("file", "weights")]
+    else:
+        files = [export_onnx(one, arguments.out)]
+    print(f"{', '.join(map(str, files))}: {one.name}, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
     print(f"  image [batch, 3, height, width] in [-1, 1], strength [batch] in [{one.low:g}, {one.high:g}] -> edited, as image")
     return 0
