@@ -1,0 +1,104 @@
+"""How fast the page of the filter is in headless Chromium: `make app`, then `python benchmarks/page.py` on a quiet computer.
+
+A film made here stands in for the camera. The first visit is measured on a line of 20 Mbit/s, everything else from this computer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from imageio_ffmpeg import write_frames
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+from skimage import data
+
+from dvlatent.cli.app import read_pages, serving
+
+FLAGS = "--no-sandbox --use-fake-device-for-media-stream --use-fake-ui-for-media-stream --use-file-for-fake-video-capture="
+LINE = {"offline": False, "latency": 20, "downloadThroughput": 20e6 / 8, "uploadThroughput": 5e6 / 8}  # bytes a second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", type=Path, default=Path("build/app"))
+    parser.add_argument("--seconds", type=int, default=12, help="how long the camera runs")
+    arguments = parser.parse_args()
+    pages = read_pages(arguments.dir)
+    wire = sum(len(page.zipped or page.body) for path, page in pages.items() if path != "/index.html")
+    print(f"first visit, everything: {wire / 1e6:.1f} MB over the wire")
+    with tempfile.TemporaryDirectory() as folder, serving(pages, "127.0.0.1", 0) as (server, url), sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        film = camera(Path(folder, "camera.mjpeg"))
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        chromium = playwright.chromium.launch(executable_path=found, args=f"{FLAGS}{film}".split())
+        context = chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en-US", permissions=["camera"])
+        page = context.new_page()
+        line = context.new_cdp_session(page)
+        line.send("Network.enable")
+        line.send("Network.emulateNetworkConditions", LINE)
+        print(f"usable after {ready(page, url):.1f} s at the first visit, on a line of 20 Mbit/s")
+        line.send("Network.emulateNetworkConditions", {**LINE, "downloadThroughput": -1, "latency": 0})
+        print(f"usable after {ready(page, url):.1f} s at the second visit")
+        print(f"camera of 640x480, find and filter and paste: {frames_per_second(page, arguments.seconds)} frames a second")
+        page.click("#another")
+        print(f"one photo of 12 megapixels, from the file to the edited picture: {photo(page):.1f} s")
+        chromium.close()
+        server.shutdown()
+
+
+def ready(page: Page, url: str) -> float:
+    began = time.perf_counter()
+    page.goto(url)
+    expect(page.locator("#status")).to_have_text("Ready.", timeout=120_000)
+    return time.perf_counter() - began
+
+
+def frames_per_second(page: Page, seconds: int) -> str:
+    page.check("#consent")
+    page.click("#live")
+    page.locator("#dial-age").fill("2")
+    page.wait_for_timeout(3000)
+    counts = []
+    for _ in range(seconds):
+        page.wait_for_timeout(1000)
+        counts.append(float(page.evaluate("document.body.dataset.fps")))
+    return f"{statistics.median(counts):.1f} (median of {seconds} seconds; {min(counts):.1f} to {max(counts):.1f})"
+
+
+def photo(page: Page) -> float:
+    buffer = io.BytesIO()
+    Image.fromarray(data.astronaut()).resize((4000, 3000)).save(buffer, "JPEG", quality=92)
+    began = time.perf_counter()
+    page.set_input_files("#file", files=[{"name": "large.jpg", "mimeType": "image/jpeg", "buffer": buffer.getvalue()}])
+    expect(page.locator("#status")).to_have_text(re.compile("found"), timeout=60_000)
+    page.locator("#dial-age").fill("2")
+    pixel = "canvas => canvas.getContext('2d').getImageData(1800, 600, 1, 1).data.join()"
+    before = page.locator("#before").evaluate(pixel)
+    while page.locator("#after").evaluate(pixel) == before:
+        page.wait_for_timeout(20)
+    return time.perf_counter() - began
+
+
+def camera(path: Path) -> Path:
+    """A film of the astronaut, moving a little."""
+    whole = Image.fromarray(data.astronaut()).resize((700, 700))
+    writer = write_frames(str(path), (640, 480), fps=25, codec="mjpeg", output_params=["-f", "mjpeg", "-q:v", "3"])
+    writer.send(None)
+    for frame in range(100):
+        left, top = int(30 + 20 * np.sin(frame / 16)), int(10 + 10 * np.cos(frame / 16))
+        writer.send(np.ascontiguousarray(whole.crop((left, top, left + 640, top + 480))))
+    writer.close()
+    return path
+
+
+if __name__ == "__main__":
+    main()
