@@ -88,7 +88,7 @@ def load_direction(path: Path | str) -> Direction:
     try:
         description.pop("kind")
         return _direction(tensors["vector"], description)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a complete direction: {error}. Save it again with save_direction.") from error
 
 
@@ -106,7 +106,7 @@ def load_edit(path: Path | str) -> Edit:
     try:
         rows = zip(tensors["vectors"], description["terms"], strict=True)
         return Edit(tuple((float(row.pop("amount")), _direction(vector, row)) for vector, row in rows))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a complete edit: {error}. Save it again with save_edit.") from error
 
 

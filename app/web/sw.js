@@ -1,6 +1,7 @@
 // Keeps the whole page on the device, so that it works without a network, and gives it the headers that threads need.
 
-const CACHE = "face-filter-BUILD";
+const PAGE = `face-filter-${new URL(self.registration.scope).pathname}`; // another page on this host has caches of its own
+const CACHE = `${PAGE}-BUILD`;
 const FILES = [/*FILES*/];
 
 self.addEventListener("install", (event) => {
@@ -9,7 +10,7 @@ self.addEventListener("install", (event) => {
 
 self.addEventListener("activate", (event) => {
   event.waitUntil((async () => {
-    for (const name of await caches.keys()) if (name.startsWith("face-filter-") && name !== CACHE) await caches.delete(name);
+    for (const name of await caches.keys()) if (name.startsWith(`${PAGE}-`) && name !== CACHE) await caches.delete(name);
     await self.clients.claim();
   })());
 });
@@ -20,7 +21,7 @@ self.addEventListener("fetch", (event) => {
 });
 
 async function answer(request) {
-  const response = (await caches.match(request, { ignoreSearch: true })) ?? (await fetch(request));
+  const response = (await (await caches.open(CACHE)).match(request, { ignoreSearch: true })) ?? (await fetch(request));
   if (response.type === "opaque" || response.status === 0) return response;
   const headers = new Headers(response.headers);
   headers.set("Cross-Origin-Opener-Policy", "same-origin");

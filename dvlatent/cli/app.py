@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import ssl
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ HEADERS = {  # the first two let the page use threads; the others keep it to its
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cache-Control": "no-cache",
 }
-LOCAL = ("127.0.0.1", "localhost", "::1")
+LOCAL = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,18 @@ def serving(pages: dict[str, Page], host: str, port: int, *, https: bool = False
         def log_message(self, format: str, *details: object) -> None:
             """Visitors are not written down."""
 
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A visitor that goes away or refuses the certificate is no news."""
+            if not isinstance(sys.exc_info()[1], OSError):
+                super().handle_error(request, client_address)
+
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = Server((host, port), Handler)
     except (OSError, OverflowError) as reason:
-        raise DvlatentError(f"{host}:{port} cannot be served ({reason}). Choose another --port, or --port 0 for a free one.") from reason
-    shown = _own_address() if host in ("0.0.0.0", "::") else host
+        advice = "Give an address of this computer as --host, or another --port (0 takes a free one)."
+        raise DvlatentError(f"{host}:{port} cannot be served ({reason}). {advice}") from reason
+    shown = _own_address() if host == "0.0.0.0" else host
     with server:
         if https:
             server.socket = _secured(server.socket, shown)

@@ -386,7 +386,8 @@ def _rows(shards: Shards) -> list[dict[str, Any]]:
 def _read_settings(folder: Path) -> dict[str, Any]:
     settings = _read_json(folder / "pairs.json")
     numbers = ("first_seed", "count") if isinstance(settings, dict) and settings.get("kind") == "pairs" else ()
-    if not numbers or not all(isinstance(settings.get(name), int) for name in numbers):
+    whole = bool(numbers) and all(isinstance(settings.get(name), int) and settings[name] >= 0 for name in numbers)
+    if not whole or not all(isinstance(settings.get(name), dict) for name in ("config", "rules", "direction")):
         raise CheckpointError(f"{folder / 'pairs.json'} does not describe pairs. Give a folder that `dvlatent pairs` made.")
     return settings
 
@@ -394,7 +395,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
 def _read_shards(folder: Path, first_seed: int, known: Shards | None = None) -> Shards:
     """Every shard of the folder; those that are `known` are not read again."""
     known = known or {}
-    numbers = sorted(int(path.stem) for path in (folder / "shards").glob("*.json") if path.stem.isdigit())
+    numbers = sorted(int(path.stem) for path in (folder / "shards").glob("*.json") if re.fullmatch("[0-9]+", path.stem))
     return known | {block: _read_shard(folder, block, first_seed) for block in numbers if block not in known}
 
 
@@ -418,7 +419,7 @@ def _read_shard(folder: Path, block: int, first_seed: int) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Give a folder that `dvlatent pairs` made.") from error
 
 

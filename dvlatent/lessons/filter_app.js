@@ -53,23 +53,28 @@ function render({ model, el }) {
   file.onchange = () => send(file.files[0]);
   divider.oninput = split;
   camera.onclick = async () => {
+    let stream;
     try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user" }, audio: false });
+      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user" }, audio: false });
       const video = make("video", null, "", { srcObject: stream, muted: true, playsInline: true });
       await video.play();
       await new Promise((done) => setTimeout(done, 600)); // the first pictures of a camera are dark
       const canvas = make("canvas", null, "", { width: video.videoWidth, height: video.videoHeight });
       canvas.getContext("2d").drawImage(video, 0, 0);
-      stream.getTracks().forEach((track) => track.stop());
       canvas.toBlob(send, "image/jpeg", 0.95);
     } catch {
       status.textContent = "The camera could not be opened: allow it in the browser, or choose a photo.";
+    } finally {
+      stream?.getTracks().forEach((track) => track.stop());
     }
   };
-  model.on("change:_before", () => picture(before, "_before"));
-  model.on("change:_after", () => picture(after, "_after"));
-  model.on("change:words", say);
+  const listeners = { "change:_before": () => picture(before, "_before"), "change:_after": () => picture(after, "_after"), "change:words": say };
+  for (const [name, listener] of Object.entries(listeners)) model.on(name, listener);
   picture(before, "_before"), picture(after, "_after"), say(), split();
+  return () => { // when the view goes away
+    for (const [name, listener] of Object.entries(listeners)) model.off(name, listener);
+    for (const image of [before, after]) URL.revokeObjectURL(image.src);
+  };
 }
 
 export default { render };

@@ -48,6 +48,7 @@ class FilterApp(anywidget.AnyWidget):
             self._show(photo)
 
     def _take(self, file: bytes) -> None:
+        path = Path("photo")
         try:
             if len(file) > LIMIT_BYTES:
                 raise ShapeError(f"this file has {len(file):,} bytes; up to {LIMIT_BYTES:,} are read. Shrink the photo first.")
@@ -57,11 +58,12 @@ class FilterApp(anywidget.AnyWidget):
                 photo = images.read(path)
             self._show(photo)
         except DvlatentError as error:
-            self.words = str(error)
+            self.words = str(error).replace(str(path), "this file") if file else "This file is empty: choose another one."
 
     def _show(self, photo: Image) -> None:
         self._photo = images.resize(photo, SHOWN_PX) if max(photo.shape[2:]) > SHOWN_PX else photo
         self._before = self._after = _jpeg(self._photo)
+        self.result = self._photo
         self.words = "Move a dial."
         self._edit()
 

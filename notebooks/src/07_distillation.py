@@ -205,13 +205,13 @@ plot.show(fig, alt="Five small faces in columns; the student ages the two that i
 # **Check your guess.** On its own pages it gets better and better; on new faces it soon stops, and stains them: two dozen pages are learned by heart.
 # The cure is more pages, and a better teacher. The filter that we ship read some fifteen hundred pairs of the formula, forwards and backwards (the old face
 # as the question, the natural one as the answer), moved, relit and covered at random so that a photo cannot surprise it, for two hours instead of half a
-# minute. Then a second textbook: 247 pairs by lesson 05's edit that the gradient found, which draws lines where people have them. In those pairs the color of
+# minute. Then a second textbook: 223 pairs by lesson 05's edit that the gradient found, which draws lines where people have them. In those pairs the color of
 # the skin and the background are put back to what they were, so that nothing but age is left to learn. And the student's pictures are marked by
 # **discriminators** (lesson 01's game) that look through the eyes of a frozen network (Sauer et al. 2021). They are what paints wrinkles: nobody can know
 # where exactly the next line will run, and the mean of all places where it could run is smooth skin.
 #
 # And one number more. If several pictures are possible, the student answers with their mean, which is **timid**: it shows less of the edit than each of
-# them. So in the end everything that the student adds is multiplied by one factor, found on held-back pairs: until age moves as far there as with the teacher.
+# them. So in the end everything that the student adds is multiplied by one factor, until age moves as far as with the teacher.
 #
 # ## The shipped one, and its dial
 
@@ -286,10 +286,10 @@ with torch.no_grad():
 # %%
 close = torch.cat([one[at : at + 1, :, 60:190, 63:193] for at in (2, 3) for one in (portraits, *made.values())])
 fig = plot.strip(close, titles=2 * ["photo", "teacher", "student"], caption="Two of the people, enlarged: brows, eyes, cheeks.")
-plot.show(fig, alt="Close-ups of two people, three times each: as drawn, with lines around eyes and mouth by the teacher, and with similar, softer lines by the student.")
+plot.show(fig, alt="Close-ups of two people, three times each: as drawn, with lines around eyes and mouth by the teacher, and with similar lines by the student.")
 
 # %% [markdown]
-# **Check your guess.** Three quarters, of the teacher's years and of the student's alike: the judge, at 96 pixels, hardly reads lines at all. That is how it
+# **Check your guess.** Around seven tenths, of the teacher's years and of the student's alike: the judge, at 96 pixels, hardly reads lines at all. That is how it
 # could be fooled. A reader that sees more, and had no part in any training, finds 60 % for our first filter and 45 % for this one (forty people,
 # `docs/MEASUREMENTS.md`). The last word has your eye. The instruments are in `dvlatent.metrics.edits`.
 #
@@ -384,7 +384,7 @@ print(f"finest detail, photo = 1: teacher {detail(near[1:2]) / detail(near[:1]):
 #
 # A **CycleGAN** (Zhu et al. 2017; lesson 10) learns from two sets of pictures, young people here and old people there, never the same one twice. Two
 # generators lead over and back, a discriminator guards each set, and what goes over and back must come home unchanged. We gave it networks as
-# wide as the student's, 800 young and 800 old faces, and about as much computing as the student had.
+# wide as the student's, 800 young and 800 old faces, and two hours of computing.
 #
 # > **Predict:** what has it learned about ageing, in the same time?
 
@@ -499,7 +499,7 @@ check("exercise 3", rising, int((along.diff(dim=0) > 0).all(dim=0).sum()))
 #
 # **Answer:** by distillation. The generator draws people who do not exist, before and after, and keeps only the pairs in which the edit and nothing
 # else shows. A small network learns from pairs of pictures alone, and does it to any photo: over a thousand times faster than the search, at the price
-# of some of the ageing, of new fine detail, and of all edits but one. The space of faces wrote the textbook, and stays at home.
+# of some of the way to younger, of the finest detail, and of all edits but one. The space of faces wrote the textbook, and stays at home.
 #
 # ## What next
 #

@@ -186,8 +186,8 @@ axes.set(xlabel="milliseconds", title="One photo of 512 pixels, on this computer
 plot.show(fig, alt="Four bars of milliseconds, one for each step; the bar of finding the face is by far the longest.")
 
 # %% [markdown]
-# **Check your guess.** The network, the part that everybody talks about, is one of the shorter pieces. Lesson 07 said "thousands of times faster than the
-# search for w", and that is true *of the network*. The honest number compares whole with whole: the search also needs a found and aligned face, and
+# **Check your guess.** The network, the part that everybody talks about, is one of the shorter pieces. Lesson 07 said "more than a thousand times faster than
+# the search for w", and that is true *of the network*. The honest number compares whole with whole: the search also needs a found and aligned face, and
 # so the filter's whole photo against the search's whole photo is some hundred times faster. On film the face is found once and then followed,
 # which is how a phone gets to many pictures a second.
 #
@@ -255,7 +255,7 @@ right.set(xlabel="passes", ylabel="identity distance", title="The same person? (
 plot.show(fig, alt="Two curves over eight passes: the years added, and the identity distance, which rises from pass to pass toward the dotted line of another person.")
 
 # %% [markdown]
-# **Check your guess.** The first two passes add most of the years; then the judge sees no more age, while the picture falls apart and the person is lost. The network never
+# **Check your guess.** The first four passes add nearly all of the years; then the judge sees no more age, while the picture falls apart and the person is lost. The network never
 # saw its own pictures: each pass makes a little mistake, and the next one takes it for a face. A filter is made for one pass.
 #
 # ## Try it
@@ -271,17 +271,17 @@ filter_app({name: dvlatent.load(f"{name}-filter") for name in ("age", "gender", 
 # And as a page for a phone: `make app`, then `dvlatent app --host 0.0.0.0 --https` prints an address and a code to scan. There the network runs
 # in the browser, and no picture leaves the phone.
 #
-# ## Your own filter, in five commands
+# ## Your own filter, in three commands
 #
-# Nothing in the chain knew that the edit is age. With any score that you can measure it goes
+# For age, perceived gender and smile, whose directions we ship, the whole chain of lesson 07 is
 #
 # ```bash
-# dvlatent survey --faces 5000 --out people.safetensors                                    # draw and score faces (lesson 05)
-# dvlatent find --attribute smile --low -9 -0.5 --high 0.5 9 --population people.safetensors --out grin.safetensors
-# dvlatent pairs --edit "smile:-2..+2" --count 2000 --out pairs                            # the textbook (lesson 07)
-# dvlatent distill pairs --out my-filter.safetensors                                       # hours on two cores, minutes on a GPU
-# dvlatent export my-filter.safetensors --out my-filter.onnx                               # for a browser or a phone
+# dvlatent pairs --edit "smile:-2..+2" --count 2000 --out pairs   # the textbook
+# dvlatent distill pairs --out my-filter.safetensors              # hours on two cores, minutes on a GPU
+# dvlatent export my-filter.safetensors --out my-filter.onnx      # for a browser or a phone
 # ```
+#
+# For an edit of your own, lesson 05 finds the direction (`dvlatent survey`, `dvlatent find`), and `dvlatent.distillation.pairs` takes it with the rules that you set.
 #
 # ## What an app must not do
 #
@@ -368,7 +368,7 @@ check("exercise 3", broad, (face + images.resize(images.resize(change, 32), 256)
 # **Question:** you choose a photo, drag a dial and are old. What happens in between, and how long does each part of it take?
 #
 # **Answer:** five steps: find the face, cut it out upright, pass it once through a small network, lay only the change back over the photo, show it. All
-# together a fraction of a second on two cores, most of it for finding and pasting, not for the network. The change has 256 pixels, which
+# together a fraction of a second on two cores, most of it for finding and cutting out, not for the network. The change has 256 pixels, which
 # keeps most of it but the finest lines, and it is made for one pass: after eight the person is lost.
 #
 # ## What next

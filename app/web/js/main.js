@@ -4,9 +4,10 @@ import { Engine } from "./engine.js";
 import { text, translate } from "./strings.js";
 
 const $ = (id) => document.getElementById(id);
-const MAX_PIXELS = 24e6; // larger photos are reduced first, so that a phone's memory holds them
+const MAX_PIXELS = 16.7e6; // larger photos are reduced first: phones have no larger canvas
+const STEPS_BACK = 5; // pictures kept for undo
 const engine = new Engine();
-let filters = [], ready, faces = [], chosen = new Set(), history = [], camera = null, busy = false, wanted = false, result = null;
+let filters = [], ready, faces = [], chosen = new Set(), history = [], camera = null, busy = false, wanted = false, locked = false, current = 0; // the photo's number
 
 translate();
 start();
@@ -115,41 +116,52 @@ function setDials(values) {
 
 async function open(file) {
   if (!file) return;
+  endCamera();
+  const mine = ++current;
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
-    const factor = Math.sqrt(MAX_PIXELS / (bitmap.width * bitmap.height));
-    if (factor < 1) {
-      const size = { resizeWidth: Math.floor(bitmap.width * factor), resizeHeight: Math.floor(bitmap.height * factor), resizeQuality: "high" };
-      bitmap = await createImageBitmap(bitmap, size);
-    }
+    const whole = await createImageBitmap(file, { imageOrientation: "from-image" });
+    const factor = Math.sqrt(MAX_PIXELS / (whole.width * whole.height));
+    const size = { resizeWidth: Math.floor(whole.width * factor), resizeHeight: Math.floor(whole.height * factor), resizeQuality: "high" };
+    bitmap = factor < 1 ? await createImageBitmap(whole, size) : whole;
+    if (bitmap !== whole) whole.close();
   } catch {
     return say(text.broken);
   }
+  if (mine !== current) return bitmap.close(); // another photo came in between
   setDials({});
-  history = [];
+  forgetHistory();
   studio(bitmap.width, bitmap.height, false);
   draw($("before"), bitmap);
   draw($("after"), bitmap);
   await look(bitmap);
+  await update();
 }
 
-/** Hand a picture to the engine and show its faces. */
-async function look(bitmap) {
+/** Hand a picture to the engine and show its faces. Those that `left` lists by their centers stay as they are. */
+async function look(bitmap, left = []) {
+  const mine = current;
   say(text.searching);
+  faces = [], chosen = new Set();
+  showFaces();
   try {
     await ready;
     const found = await engine.call("photo", { bitmap }, [bitmap]);
+    if (mine !== current) return;
     faces = found.faces;
-    chosen = new Set(faces.keys());
+    chosen = new Set([...faces.keys()].filter((index) => !left.some((one) => near(one, faces[index]))));
     showFaces();
     say(faces.length === 0 ? text.noFace : faces.length === 1 ? text.oneFace : text.manyFaces(faces.length));
   } catch {
-    say(text.failed);
+    if (mine === current) say(text.failed);
   }
   $("undo").disabled = !history.length;
   for (const id of ["again", "strip", "reset"]) $(id).disabled = !faces.length;
 }
+
+const centerOf = ({ box }) => [box[0] + box[2] / 2, box[1] + box[3] / 2];
+const near = (a, b) => Math.hypot(centerOf(a)[0] - centerOf(b)[0], centerOf(a)[1] - centerOf(b)[1]) < a.box[2] / 2;
+const leftOut = () => faces.filter((_, index) => !chosen.has(index));
 
 function showFaces() {
   const { width, height } = $("before");
@@ -158,7 +170,7 @@ function showFaces() {
     const percent = (value, of) => `${(100 * value) / of}%`;
     Object.assign(button.style, { left: percent(box[0], width), top: percent(box[1], height), width: percent(box[2], width), height: percent(box[3], height) });
     button.setAttribute("aria-label", text.face(index + 1));
-    button.setAttribute("aria-pressed", "true");
+    button.setAttribute("aria-pressed", String(chosen.has(index)));
     button.onclick = () => {
       chosen.has(index) ? chosen.delete(index) : chosen.add(index);
       button.setAttribute("aria-pressed", String(chosen.has(index)));
@@ -176,33 +188,44 @@ async function update() {
   busy = true;
   while (wanted) {
     wanted = false;
+    const mine = current;
     try {
-      result = await engine.call("apply", { dials: dials(), chosen: [...chosen] });
-      show($("after"), result);
+      const result = await engine.call("apply", { dials: dials(), chosen: [...chosen] });
+      if (mine === current) show($("after"), result);
     } catch {
-      say(text.failed);
+      if (mine === current) say(text.failed);
     }
   }
   busy = false;
 }
 
+/** Pass the result through once more: it becomes the photo. */
 async function again() {
-  if (busy || !faces.length) return;
+  if (busy || locked || !faces.length) return;
+  locked = true;
   const [before, after] = [$("before"), $("after")];
-  const kept = await createImageBitmap(before);
-  history.push({ picture: kept, dials: dials() });
+  history.push({ picture: await createImageBitmap(before), dials: dials() });
+  if (history.length > STEPS_BACK) history.shift().picture.close();
   draw(before, after);
-  await look(await createImageBitmap(after));
+  await look(await createImageBitmap(after), leftOut());
+  locked = false;
   await update();
 }
 
 async function undo() {
-  const last = history.pop();
-  if (!last || busy) return;
+  if (busy || locked || !history.length) return;
+  locked = true;
+  const last = history.pop(), left = leftOut();
   draw($("before"), last.picture);
   setDials(last.dials);
-  await look(await createImageBitmap(last.picture));
+  await look(last.picture, left); // which hands the picture over
+  locked = false;
   await update();
+}
+
+function forgetHistory() {
+  for (const { picture } of history) picture.close();
+  history = [];
 }
 
 async function showStrip() {
@@ -224,59 +247,70 @@ async function showStrip() {
 }
 
 async function startCamera(facing) {
+  if (locked) return;
+  locked = true;
+  const running = Boolean(camera);
   camera?.stream.getTracks().forEach((track) => track.stop());
+  let stream;
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: facing, width: { ideal: 640 }, height: { ideal: 480 } } });
+    stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: { facingMode: facing, width: { ideal: 640 }, height: { ideal: 480 } } });
     const video = Object.assign(document.createElement("video"), { srcObject: stream, muted: true, playsInline: true });
     await video.play();
-    const running = Boolean(camera);
+    current++;
     camera = { stream, video, facing, frames: 0, since: performance.now() };
     studio(video.videoWidth, video.videoHeight, true);
     $("faces").replaceChildren();
-    if (!running) {
-      await ready;
-      loop();
-    }
+    await ready;
+    if (!running) loop();
   } catch {
-    camera = null;
+    stream?.getTracks().forEach((track) => track.stop());
+    endCamera();
+    await welcome();
     say(text.cameraRefused);
   }
+  locked = false;
 }
 
 async function loop() {
   while (camera) {
-    const { video } = camera;
+    const mine = camera, { video } = mine;
     try {
       const bitmap = await createImageBitmap(video);
-      draw($("before"), bitmap);
+      if (camera) draw($("before"), bitmap);
       const picture = await engine.call("frame", { bitmap, dials: dials(), time: performance.now() }, [bitmap]);
-      if (!camera) break;
-      result = picture;
+      if (camera !== mine) continue;
       show($("after"), picture);
-      camera.frames++;
-      const passed = performance.now() - camera.since;
+      mine.frames++;
+      const passed = performance.now() - mine.since;
       if (passed > 1000) {
-        camera.fps = (1000 * camera.frames) / passed;
-        Object.assign(document.body.dataset, { fps: camera.fps.toFixed(1), find: picture.ms.find.toFixed(0), edit: picture.ms.edit.toFixed(0) });
-        say(`${picture.faces ? "" : text.noFace + " "}${camera.fps.toFixed(0)} fps`);
-        Object.assign(camera, { frames: 0, since: performance.now() });
+        const fps = (1000 * mine.frames) / passed;
+        Object.assign(document.body.dataset, { fps: fps.toFixed(1), find: picture.ms.find.toFixed(0), edit: picture.ms.edit.toFixed(0) });
+        say(`${picture.faces ? "" : text.noFace + " "}${fps.toFixed(0)} fps`);
+        Object.assign(mine, { frames: 0, since: performance.now() });
       }
     } catch {
+      if (camera !== mine) continue;
+      await welcome();
       say(text.failed);
-      stopCamera(false);
     }
   }
 }
 
-async function stopCamera(keep) {
-  const { stream } = camera ?? {};
-  const frame = keep ? await createImageBitmap($("before")) : null;
-  const before = dials();
+function endCamera() {
+  camera?.stream.getTracks().forEach((track) => track.stop());
   camera = null;
-  stream?.getTracks().forEach((track) => track.stop());
-  if (!frame) return welcome();
+}
+
+/** Keep the camera's last picture as the photo, or go back to the first screen. */
+async function stopCamera(keep) {
+  if (!camera || !keep) return welcome();
+  const frame = await createImageBitmap($("before")), before = dials();
+  endCamera();
+  current++;
+  forgetHistory();
   studio(frame.width, frame.height, false);
   draw($("before"), frame);
+  draw($("after"), frame);
   await look(frame);
   setDials(before);
   await update();
@@ -294,10 +328,13 @@ function studio(width, height, live) {
 }
 
 async function welcome() {
-  if (camera) return stopCamera(false);
+  endCamera();
+  current++;
+  wanted = false;
+  forgetHistory();
+  faces = [], chosen = new Set();
   $("studio").hidden = true;
   $("welcome").hidden = false;
-  faces = [], history = [], result = null;
   await engine.call("forget");
   say("");
   $("choose").focus();
@@ -318,15 +355,19 @@ function show(canvas, { width, height, data }) {
 
 async function fileOf(canvas, type, name) {
   const blob = await new Promise((done) => canvas.toBlob(done, type, 0.95)); // a canvas carries no place, date or name
+  if (!blob) throw new Error("the picture is too large for this browser");
   return new File([blob], `${name}-${text.edited}.${type === "image/png" ? "png" : "jpg"}`, { type });
 }
 
 async function download(canvas, type, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await fileOf(canvas, type, name));
-  link.download = await fileOf(canvas, type, name).then((file) => file.name);
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  try {
+    const file = await fileOf(canvas, type, name), link = document.createElement("a");
+    Object.assign(link, { href: URL.createObjectURL(file), download: file.name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  } catch {
+    say(text.failed);
+  }
 }
 
 const save = (type) => download($("after"), type, "face");

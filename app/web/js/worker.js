@@ -16,7 +16,7 @@ const handlers = {
     ort.env.wasm.wasmPaths = new URL("vendor/ort/", base).href;
     ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
     ort.env.logLevel = "error";
-    filters = await (await fetch(new URL("filters/filters.json", base))).json();
+    filters = JSON.parse(new TextDecoder().decode(await bytesOf(new URL("filters/filters.json", base))));
     for (const filter of filters) filter.folder = new URL("filters/", base).href;
     const off = { enabled: false };
     human = new Human({
@@ -45,12 +45,6 @@ const handlers = {
     const result = { width: photo.width, height: photo.height, data: new Uint8ClampedArray(photo.data) };
     for (const index of chosen) await edit(result, faces[index].quad, dials, false);
     return answer(result);
-  },
-
-  /** Make the last result the photo: the next edit goes on from it. */
-  async keep({ data, width, height }) {
-    photo = { width, height, data: new Uint8ClampedArray(data) };
-    return { result: null };
   },
 
   /** One face at several strengths, side by side: `values` are strengths of the filter `dial`. */
@@ -153,15 +147,24 @@ async function run(filter, face, strength) {
 }
 
 function session(filter) {
-  sessions[filter.name] ??= begin(filter);
+  sessions[filter.name] ??= begin(filter).catch((error) => {
+    delete sessions[filter.name]; // so that the next try asks again
+    throw error;
+  });
   return sessions[filter.name];
 }
 
 /** The network of a filter. Its weights come in 16 bits and are widened here: half the way over the wire, all the speed. */
 async function begin({ folder, file, weights }) {
-  const [graph, narrow] = await Promise.all([file, weights].map(async (name) => (await fetch(folder + name)).arrayBuffer()));
+  const [graph, narrow] = await Promise.all([file, weights].map((name) => bytesOf(folder + name)));
   const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
   return ort.InferenceSession.create(new Uint8Array(graph), { ...options, externalData: [{ path: weights, data: widened(new Uint16Array(narrow)) }] });
+}
+
+async function bytesOf(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} could not be loaded (${response.status})`);
+  return response.arrayBuffer();
 }
 
 /** Floats of 16 bits (IEEE 754) as floats of 32 bits, in bytes. */
