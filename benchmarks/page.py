@@ -1,7 +1,7 @@
 """How fast the page of the filter is in headless Chromium: `make app`, then `python benchmarks/page.py` on a quiet computer.
 
-A film made here stands in for the camera. The time on a line of 20 Mbit/s is the bytes that the page needs first, over that line, added to the
-time from this computer: the browser cannot slow down what its workers fetch.
+A film made here stands in for the camera. The time on a line of 20 Mbit/s is the time from this computer, and that of the bytes that the
+page needs first: the browser cannot slow down what its workers fetch.
 """
 
 from __future__ import annotations
