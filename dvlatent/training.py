@@ -201,6 +201,13 @@ def accelerated() -> Any:
     return Accelerator(cpu=not torch.cuda.is_available())
 
 
+def finish(accelerator: Any) -> None:
+    """Wait for all processes and part: one that leaves first may abort the others, whose connections go with it."""
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+
+
 def device_of(accelerator: Any) -> torch.device:
     """Where to train: on the accelerator's device, else on a GPU where there is one."""
     return accelerator.device if accelerator else torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,6 +16,7 @@ from dvlatent import images
 from dvlatent.checkpoint import check_path
 from dvlatent.errors import CheckpointError, DvlatentError, ShapeError
 from dvlatent.latents import broadcast, w_of
+from dvlatent.training import accelerated, finish
 from dvlatent.types import Generator, Image, Ws
 
 LICENSE = "research and teaching only, as the generator of the faces"  # of everything that learned from the faces
@@ -84,6 +85,7 @@ def run(
             if chosen.get(name, 1) < 1:
                 raise ShapeError(f"--{name} {chosen[name]} gives nothing to learn from: give 1 or more.")
         make(**chosen)
+        finish(accelerated())
     except DvlatentError as error:
         print(error, file=sys.stderr)
         return 1

@@ -134,11 +134,13 @@ from distill_tiny import Blurred, Tiny, nets
 from test_distillation_train import HALF, numbers
 from dvlatent.distillation.augment import PhotoWarp
 from dvlatent.distillation.train import distill
+from dvlatent.training import finish
 torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True)
 found = numbers(distill(*nets(), Tiny(), Blurred(), HALF, augment=PhotoWarp(), accelerator=accelerator))
 if accelerator.is_main_process:
     open(sys.argv[1], "w").write(json.dumps([accelerator.num_processes, *found]))
+finish(accelerator)
 """
 HALF = DistillConfig(steps=4, batch=4, coarse_steps=2, coarse_px=16, sample_every=0)
 

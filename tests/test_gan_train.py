@@ -17,6 +17,7 @@ from dvlatent.gan.data import Warp, ring, ring_centers
 from dvlatent.gan.digits import DigitDiscriminator, DigitGenerator
 from dvlatent.gan.points import PointDiscriminator, PointGenerator
 from dvlatent.gan.train import LOSSES, TrainConfig, discriminator_loss, generator_loss, gradient_penalty, train, training_state
+from dvlatent.training import finish
 
 
 def pair(seed=0, width=16, depth=2):
@@ -226,5 +227,4 @@ if __name__ == "__main__":  # in one of the two processes
     result = small_run(both)
     if both.is_main_process:
         Path(sys.argv[1]).write_text(json.dumps([both.num_processes, *result]))
-    both.wait_for_everyone()  # a process that leaves first may take the other's connection with it
-    both.end_training()
+    finish(both)

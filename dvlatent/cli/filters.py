@@ -135,6 +135,7 @@ def _add_distill(commands: argparse._SubParsersAction) -> None:
 
 def _distill(arguments: argparse.Namespace) -> int:
     from dvlatent.checkpoint import check_path
+    from dvlatent.training import accelerated, finish
 
     check_path(arguments.out)
     if arguments.amplify is not None and not 0 < arguments.amplify <= 10:
@@ -143,6 +144,7 @@ def _distill(arguments: argparse.Namespace) -> int:
     chosen = {name: given[name] for name in (*(name.replace("-", "_") for name in CONFIG), "seed", "bf16") if name in given}
     others = {name: given[name] for name in ("holdout", "amplify", "start") if name in given}
     distill_folder(arguments.folder, arguments.out, chosen, command=command_of(arguments), **others)
+    finish(accelerated())
     return 0
 
 
