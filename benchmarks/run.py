@@ -18,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from preview import preview_scores
 from survey_speed import faces_per_second
 
 import dvlatent
 from dvlatent.assets import asset_path
 from dvlatent.stylegan import mobile_stylegan
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
+from preview import preview_scores
 
 ROUNDS = 7
 
