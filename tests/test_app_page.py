@@ -59,6 +59,10 @@ def visit(browser, site):  # noqa: F811
         context.close()
 
 
+def chromium_here():
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 def says(page, words):
     from playwright.sync_api import expect
 
@@ -110,21 +114,28 @@ def photos():
     yield whole.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT)
 
 
-ENGINE = """async ([photo, strength]) => {
+ENGINE = """async ([photo, strength, runtime]) => {
   const { Engine } = await import(new URL("js/engine.js", document.baseURI).href);
   window.engine ??= new Engine();
-  window.started ??= window.engine.call("init", { base: document.baseURI });
-  await window.started;
+  window.started ??= window.engine.call("init", { base: document.baseURI, runtime });
+  const started = await window.started;
   const bitmap = await createImageBitmap(new Blob([Uint8Array.from(atob(photo), (letter) => letter.charCodeAt(0))]));
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height), context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0);
   const { faces } = await window.engine.call("photo", { bitmap }, [bitmap]);
-  const { width, height, data } = await window.engine.call("apply", { dials: { age: strength }, chosen: [0] });
-  const canvas = new OffscreenCanvas(width, height);
-  canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(data), width, height), 0, 0);
+  const { width, height, data, left, top } = await window.engine.call("apply", { dials: { age: strength }, chosen: [0] });
+  context.putImageData(new ImageData(new Uint8ClampedArray(data), width, height), left, top);
   const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer());
   let text = "";
   for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
-  return { quad: faces[0].quad, png: btoa(text) };
+  return { quad: faces[0].quad, png: btoa(text), runtime: started.runtime };
 }"""
+
+
+def through_the_page(page, pixels, strength, runtime=None):
+    """What the engine of the page makes of a photo, as whole numbers; and what else it says."""
+    made = page.evaluate(ENGINE, [base64.b64encode(file_of(pixels)["buffer"]).decode(), strength, runtime])
+    return np.asarray(Pillow.open(io.BytesIO(base64.b64decode(made.pop("png")))).convert("RGB")).astype(int), made
 
 
 def test_the_page_and_python_make_the_same_picture(visit):
@@ -134,8 +145,7 @@ def test_the_page_and_python_make_the_same_picture(visit):
     for number, photo in enumerate(photos()):
         pixels = np.asarray(photo.convert("RGB"))
         strength = older.high * (1 if number % 2 else -1)
-        made = page.evaluate(ENGINE, [base64.b64encode(file_of(pixels)["buffer"]).decode(), strength])
-        theirs = np.asarray(Pillow.open(io.BytesIO(base64.b64decode(made["png"]))).convert("RGB")).astype(int)
+        theirs, made = through_the_page(page, pixels, strength)
         ours = images.from_uint8(pixels)
         alignment = Alignment(tuple(map(tuple, made["quad"])), pixels.shape[:2])
         before = crop(ours, alignment, older.size_px)
@@ -146,6 +156,23 @@ def test_the_page_and_python_make_the_same_picture(visit):
         assert away.max() <= 2, (number, away.max())
         assert np.abs(theirs - pixels)[outside].max(initial=0) == 0, number
         assert np.abs(wanted - pixels).max() > 8, number
+
+
+def test_a_graphics_processor_makes_the_same_picture(browser, visit):  # noqa: F811
+    """Without one, the browser computes what it would do."""
+    flags = "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader --enable-features=Vulkan".split()
+    chromium = browser.browser_type.launch(executable_path=chromium_here(), args=[*FLAGS.split(), *flags])
+    try:
+        page = visit(chromium)
+        if not page.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
+            pytest.skip("this browser has no WebGPU")
+        assert page.evaluate("document.body.dataset.runtime") == "wasm"  # a computed one would be slow
+        pixels = data.astronaut()
+        (plain, _), (theirs, made) = through_the_page(page, pixels, 2), through_the_page(visit(chromium), pixels, 2, "webgpu")
+        assert made["runtime"] == "webgpu"
+        assert np.abs(theirs - plain).max() <= 1 and np.abs(theirs - pixels).max() > 8
+    finally:
+        chromium.close()
 
 
 def test_a_photo_is_edited_and_nothing_is_asked_of_others(visit, site):
@@ -299,8 +326,7 @@ def test_a_camera_is_followed_and_a_picture_kept(visit, tmp_path):
     writer.close()
     fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
     page = visit()  # for its playwright
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    chromium = page.context.browser.browser_type.launch(executable_path=found, args=[*FLAGS.split(), *fake])
+    chromium = page.context.browser.browser_type.launch(executable_path=chromium_here(), args=[*FLAGS.split(), *fake])
     try:
         phone = visit(chromium, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, permissions=["camera"])
         phone.tap("#consent")

@@ -2,10 +2,11 @@
 
 const PAGE = `face-filter-${new URL(self.registration.scope).pathname}`; // another page on this host has caches of its own
 const CACHE = `${PAGE}-BUILD`;
-const FILES = [/*FILES*/];
+const UNUSED = new URLSearchParams(location.search).get("runtime") === "webgpu" ? /^vendor\/ort\/.*(?<!jspi)\.(min\.mjs|mjs|wasm)$/ : /^vendor\/ort\/.*jspi/;
+const FILES = [/*FILES*/].filter((file) => !UNUSED.test(file)); // a device needs one of the two runtimes
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES.map((file) => new Request(file, { cache: "reload" })))).then(() => self.skipWaiting()));
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES.map((file) => new Request(file, { cache: "no-cache" })))).then(() => self.skipWaiting()));
 });
 
 self.addEventListener("activate", (event) => {

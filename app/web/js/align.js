@@ -1,6 +1,6 @@
 // Where a face lies in a photo, how it is cut out, and how the change is laid over the photo: the Python library's `faces/align.py`.
 
-import { extend, fromBytes, lanczos, sampleQuad, shrink } from "./raster.js";
+import { extend, fromBytes, lanczos, sampleQuad, shrink, shrunkBytes } from "./raster.js";
 
 // The mesh points that stand where dlib's 68 landmarks 36-47 (eyes) and 48, 54 (corners of the mouth) do.
 const LEFT_EYE = [33, 160, 158, 133, 153, 144];
@@ -29,22 +29,20 @@ export const sideOf = (quad) => Math.hypot(quad[0][0] - quad[3][0], quad[0][1] -
 
 /** The aligned face as a raster of size x size. `photo` is { width, height, data } with RGBA bytes; `quick` samples once a pixel. */
 export function crop(photo, quad, size, quick = false) {
-  const xs = quad.map((corner) => corner[0]), ys = quad.map((corner) => corner[1]);
   let side = sideOf(quad), border = Math.max(Math.round(0.1 * side), 3);
-  const left = Math.max(Math.floor(Math.min(...xs)) - border, 0), top = Math.max(Math.floor(Math.min(...ys)) - border, 0);
-  const right = Math.min(Math.ceil(Math.max(...xs)) + border, photo.width);
-  const bottom = Math.min(Math.ceil(Math.max(...ys)) + border, photo.height);
+  const { left, top, right, bottom } = boxAround(photo, [quad]);
   if (right - left < 2 || bottom - top < 2) return null;
-  let canvas = fromBytes(photo.data, photo.width, left, top, right, bottom);
-  let corners = quad.map(([x, y]) => [x - left, y - top]);
+  let canvas, corners = quad.map(([x, y]) => [x - left, y - top]);
   const factor = Math.floor(side / size / 2);
   if (factor > 1) {
     const width = Math.ceil((right - left) / factor), height = Math.ceil((bottom - top) / factor);
-    canvas = shrink(canvas, height, width);
+    canvas = shrunkBytes(photo.data, photo.width, { left, top, right, bottom }, height, width);
     const ratio = [width / (right - left), height / (bottom - top)];
     corners = corners.map(([x, y]) => [(x + 0.5) * ratio[0] - 0.5, (y + 0.5) * ratio[1] - 0.5]);
     side /= factor;
     border = Math.max(Math.round(0.1 * side), 3);
+  } else {
+    canvas = fromBytes(photo.data, photo.width, { left, top, right, bottom });
   }
   const low = [0, 1].map((axis) => Math.min(...corners.map((corner) => corner[axis])));
   const high = [0, 1].map((axis) => Math.max(...corners.map((corner) => corner[axis])));
@@ -60,6 +58,16 @@ export function crop(photo, quad, size, quick = false) {
   const face = quick ? sampleQuad(canvas, corners, size) : lanczos(sampleQuad(canvas, corners, 4 * size), size, size);
   for (let i = 0; i < face.data.length; i++) face.data[i] = Math.min(Math.max(face.data[i], -1), 1);
   return face;
+}
+
+/** The part of the photo, in whole pixels, that cutting out these squares looks at. Changes laid over them stay within. */
+export function boxAround({ width, height }, quads) {
+  const boxes = quads.map((quad) => {
+    const xs = quad.map(([x]) => x), ys = quad.map(([, y]) => y), border = Math.max(Math.round(0.1 * sideOf(quad)), 3);
+    return [Math.floor(Math.min(...xs)) - border, Math.floor(Math.min(...ys)) - border, Math.ceil(Math.max(...xs)) + border, Math.ceil(Math.max(...ys)) + border];
+  });
+  const [left, top, right, bottom] = [0, 1, 2, 3].map((side) => Math[side < 2 ? "min" : "max"](...boxes.map((box) => box[side])));
+  return { left: Math.max(left, 0), top: Math.max(top, 0), right: Math.min(right, width), bottom: Math.min(bottom, height) };
 }
 
 /** How much of the change is laid on: 1 in the middle, falling to 0 along all four sides. */
@@ -79,9 +87,7 @@ const MASK = softMask(MASK_PX);
 export function layOver(photo, change, quad) {
   const side = Math.max(Math.round(sideOf(quad)), 1);
   const face = side < change.width ? shrink(change, side, side) : change;
-  const xs = quad.map((corner) => corner[0]), ys = quad.map((corner) => corner[1]);
-  const left = Math.max(Math.floor(Math.min(...xs)), 0), top = Math.max(Math.floor(Math.min(...ys)), 0);
-  const right = Math.min(Math.ceil(Math.max(...xs)) + 1, photo.width), bottom = Math.min(Math.ceil(Math.max(...ys)) + 1, photo.height);
+  const { left, top, right, bottom } = boxAround(photo, [quad]); // a little more than the square
   const [a, b] = [quad[3][0] - quad[0][0], quad[1][0] - quad[0][0]];
   const [c, d] = [quad[3][1] - quad[0][1], quad[1][1] - quad[0][1]];
   const det = a * d - b * c;

@@ -14,7 +14,10 @@ start();
 
 function start() {
   say(text.loading);
-  ready = engine.call("init", { base: document.baseURI }).then(({ filters: all }) => {
+  const runtime = new URLSearchParams(location.search).get("runtime"); // "wasm" or "webgpu", to compare them
+  ready = engine.call("init", { base: document.baseURI, runtime }).then(({ filters: all, runtime }) => {
+    document.body.dataset.runtime = runtime;
+    navigator.serviceWorker?.register(`sw.js?runtime=${runtime}`).catch(() => {});
     filters = all;
     for (const filter of filters) $("dials").append(dial(filter));
     say(text.ready);
@@ -22,7 +25,6 @@ function start() {
   ready.catch(() => say(text.engineFailed));
   for (let n = 1; n <= 3; n++) $("samples").append(sample(n));
   listen();
-  if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {});
 }
 
 function listen() {
@@ -186,6 +188,7 @@ async function update() {
   wanted = true;
   if (busy) return;
   busy = true;
+  $("stage").setAttribute("aria-busy", "true");
   while (wanted) {
     wanted = false;
     const mine = current;
@@ -197,6 +200,7 @@ async function update() {
     }
   }
   busy = false;
+  $("stage").setAttribute("aria-busy", "false");
 }
 
 /** Pass the result through once more: it becomes the photo. */
@@ -349,8 +353,8 @@ function draw(canvas, picture) {
   canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
 }
 
-function show(canvas, { width, height, data }) {
-  canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(data), width, height), 0, 0);
+function show(canvas, { width, height, data, left = 0, top = 0 }) {
+  if (width && height) canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(data), width, height), left, top);
 }
 
 async function fileOf(canvas, type, name) {

@@ -6,15 +6,29 @@ export function raster(width, height, channels = 3) {
 }
 
 /** A window of RGBA bytes as a raster: byte 0 becomes -1, byte 255 becomes 1. */
-export function fromBytes(bytes, width, left, top, right, bottom) {
-  const out = raster(right - left, bottom - top);
-  const size = out.width * out.height;
+export function fromBytes(bytes, width, { left, top, right, bottom }) {
+  const out = raster(right - left, bottom - top), size = out.width * out.height;
+  for (const plane of [0, 1, 2]) {
+    const { data } = planeOf(bytes, width, { left, top, right, bottom }, plane);
+    for (let i = 0; i < size; i++) out.data[plane * size + i] = data[i] / 127.5 - 1;
+  }
+  return out;
+}
+
+/** The same window made smaller, one color after the other and from bytes: a face of a large photo would fill much memory. */
+export function shrunkBytes(bytes, width, window, height, wide) {
+  const out = raster(wide, height), size = wide * height;
+  for (const plane of [0, 1, 2]) {
+    const { data } = shrink(planeOf(bytes, width, window, plane), height, wide);
+    for (let i = 0; i < size; i++) out.data[plane * size + i] = data[i] / 127.5 - 1;
+  }
+  return out;
+}
+
+function planeOf(bytes, width, { left, top, right, bottom }, plane) {
+  const out = { width: right - left, height: bottom - top, channels: 1, data: new Uint8Array((right - left) * (bottom - top)) };
   for (let y = top, at = 0; y < bottom; y++) {
-    for (let x = left, from = 4 * (y * width + left); x < right; x++, at++, from += 4) {
-      out.data[at] = bytes[from] / 127.5 - 1;
-      out.data[at + size] = bytes[from + 1] / 127.5 - 1;
-      out.data[at + 2 * size] = bytes[from + 2] / 127.5 - 1;
-    }
+    for (let x = left, from = 4 * (y * width + left) + plane; x < right; x++, at++, from += 4) out.data[at] = bytes[from];
   }
   return out;
 }

@@ -1,18 +1,20 @@
 // The engine, in a worker so that the page stays quick: finds faces, runs the filters, lays the change over the photo.
 
-import * as ort from "../vendor/ort/ort.wasm.min.mjs";
 import { Human } from "../vendor/human/human.esm.js";
-import { crop, layOver, squareOfMesh } from "./align.js";
+import { boxAround, crop, layOver, squareOfMesh } from "./align.js";
 import { Tracks } from "./tracks.js";
 
 const SEARCH_PX = 1280; // the longer side of the picture in which faces are searched
 const SURE = 0.5; // how sure the detector must be of a face
 
-let human, filters, sessions = {}, photo = null, faces = [], tracks = new Tracks(), turn = 0;
+let ort, providers, human, filters, sessions = {}, photo = null, place, faces = [], tracks = new Tracks(), turn = 0;
 
 const handlers = {
-  /** Load the detector and the list of filters. */
-  async init({ base }) {
+  /** Load the runtime, the detector and the list of filters. `runtime` "wasm" or "webgpu" is asked for, otherwise chosen. */
+  async init({ base, runtime }) {
+    providers = (runtime ? runtime === "webgpu" : await hasGpu()) ? ["webgpu", "wasm"] : ["wasm"];
+    if (providers.length > 1) ort = await import("../vendor/ort/ort.jspi.min.mjs").catch(() => { providers = ["wasm"]; });
+    ort ??= await import("../vendor/ort/ort.wasm.min.mjs");
     ort.env.wasm.wasmPaths = new URL("vendor/ort/", base).href;
     ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
     ort.env.logLevel = "error";
@@ -29,27 +31,29 @@ const handlers = {
     });
     await human.load();
     await session(filters[0]);
-    return { result: { filters, threads: ort.env.wasm.numThreads } };
+    return { result: { filters, runtime: providers[0], threads: ort.env.wasm.numThreads } };
   },
 
-  /** Take a photo and find its faces. */
+  /** Take a photo and find its faces. Only the part of it around them is kept: a large photo fills much memory. */
   async photo({ bitmap }) {
-    photo = pixelsOf(bitmap);
+    const { width, height } = bitmap, found = await find(bitmap);
+    place = boxAround(bitmap, found.map(({ quad }) => quad));
+    photo = found.length ? pixelsOf(bitmap, place) : null;
     bitmap.close();
-    faces = await find(photo);
-    return { result: { faces, width: photo.width, height: photo.height } };
+    faces = found.map(({ quad }) => quad.map(([x, y]) => [x - place.left, y - place.top]));
+    return { result: { faces: found, width, height } };
   },
 
-  /** The photo with the dials' edits on the chosen faces, as RGBA bytes. */
+  /** That part of the photo, with the dials' edits on the chosen faces, as RGBA bytes; and where it lies. */
   async apply({ dials, chosen }) {
-    const result = { width: photo.width, height: photo.height, data: new Uint8ClampedArray(photo.data) };
-    for (const index of chosen) await edit(result, faces[index].quad, dials, false);
-    return answer(result);
+    const result = { ...photo, data: new Uint8ClampedArray(photo.data) };
+    for (const index of chosen) await edit(result, faces[index], dials, false);
+    return answer(result, { left: place.left, top: place.top });
   },
 
   /** One face at several strengths, side by side: `values` are strengths of the filter `dial`. */
   async strip({ dial, values, face, size }) {
-    const before = crop(photo, faces[face].quad, size);
+    const before = crop(photo, faces[face], size);
     const sheet = { width: size * values.length, height: size, data: new Uint8ClampedArray(4 * size * size * values.length) };
     for (const [i, value] of values.entries()) {
       const after = value ? await run(filters.find((filter) => filter.name === dial), before, value) : before;
@@ -68,9 +72,9 @@ const handlers = {
   async frame({ bitmap, dials, time }) {
     const began = performance.now();
     const picture = pixelsOf(bitmap);
-    bitmap.close();
     const known = turn++ % 2 ? tracks.faces() : [];
-    const found = known.length ? known : tracks.follow(await find(picture), time); // a followed face is looked for every other time
+    const found = known.length ? known : tracks.follow(await find(bitmap), time); // a followed face is looked for every other time
+    bitmap.close();
     const seen = performance.now();
     for (const { quad, weight } of found) {
       const eased = Object.fromEntries(Object.entries(dials).map(([name, value]) => [name, value * weight]));
@@ -85,33 +89,36 @@ const handlers = {
   },
 };
 
+/** Whether the device has a graphics processor that WebGPU may use, and the browser what its runtime needs. */
+async function hasGpu() {
+  if (!("Suspending" in WebAssembly)) return false;
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
+}
+
 function answer(picture, more = {}) {
   const { width, height, data } = picture;
   return { result: { width, height, data: data.buffer, ...more }, transfer: [data.buffer] };
 }
 
-function pixelsOf(bitmap) {
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+/** The pixels of a part of a bitmap, at another size if asked. */
+function pixelsOf(bitmap, { left, top, right, bottom } = wholeOf(bitmap), width = right - left, height = bottom - top) {
+  const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  const { width, height, data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, left, top, right - left, bottom - top, 0, 0, width, height);
+  const { data } = context.getImageData(0, 0, width, height);
+  canvas.width = canvas.height = 0; // its memory is free at once
   return { width, height, data };
 }
 
+const wholeOf = ({ width, height }) => ({ left: 0, top: 0, right: width, bottom: height });
+
 /** Every face of a picture, the largest first: its mesh's square, and its box for the page. */
-async function find(picture) {
-  const scale = Math.min(1, SEARCH_PX / Math.max(picture.width, picture.height));
-  let image = new ImageData(picture.data, picture.width, picture.height);
-  if (scale < 1) {
-    const canvas = new OffscreenCanvas(Math.round(picture.width * scale), Math.round(picture.height * scale));
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.imageSmoothingQuality = "high";
-    const bitmap = await createImageBitmap(image);
-    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-    bitmap.close();
-    image = context.getImageData(0, 0, canvas.width, canvas.height);
-  }
-  const ratio = [picture.width / image.width, picture.height / image.height];
+async function find(bitmap) {
+  const scale = Math.min(1, SEARCH_PX / Math.max(bitmap.width, bitmap.height));
+  const { width, height, data } = pixelsOf(bitmap, undefined, Math.round(bitmap.width * scale), Math.round(bitmap.height * scale));
+  const image = new ImageData(data, width, height), ratio = [bitmap.width / width, bitmap.height / height];
   const { face: found } = await human.detect(image);
   return found
     .filter((one) => one.mesh.length >= 468)
@@ -157,7 +164,7 @@ function session(filter) {
 /** The network of a filter. Its weights come in 16 bits and are widened here: half the way over the wire, all the speed. */
 async function begin({ folder, file, weights }) {
   const [graph, narrow] = await Promise.all([file, weights].map((name) => bytesOf(folder + name)));
-  const options = { executionProviders: ["wasm"], graphOptimizationLevel: "all" };
+  const options = { executionProviders: providers, graphOptimizationLevel: "all", logSeverityLevel: 3 };
   return ort.InferenceSession.create(new Uint8Array(graph), { ...options, externalData: [{ path: weights, data: widened(new Uint16Array(narrow)) }] });
 }
 
