@@ -21,7 +21,7 @@
 #
 # **Before this:** [00 · Start here](00_start_here.ipynb) and, better, [03 · Sampling faces](03_stylegan_sampling.ipynb)
 #
-# **Time:** 60 s of computing on two CPU cores, 40 minutes of yours
+# **Time:** 60 s of computing on two CPU cores, 45 minutes of yours
 #
 # **Explains:** the part of the video in which two vectors are averaged and one face turns into another
 
@@ -39,13 +39,14 @@ import dvlatent
 from dvlatent import images, video
 from dvlatent.lessons import plot
 from dvlatent.lessons.teach import check
+from dvlatent.stats import bootstrap
 
 faces = dvlatent.load("faces")
 # Chosen by eye among seeds 1 to 80: varied in age, perceived gender and skin tone, none broken.
 CAST = [28, 70, 35, 54, 7, 75, 38, 37]
 
 # %% [markdown]
-# Three short helpers, used all through. A seed gives the random vector `z`; the mapping network makes a `w` of it, 512 numbers that
+# Four short helpers, used all through. A seed gives the random vector `z`; the mapping network makes a `w` of it, 512 numbers that
 # name a face; `truncate` pulls it a little toward the average face `w̄` (`w̄ + 0.7 (w − w̄)`: fewer strange pictures, see lesson 03).
 
 
@@ -66,11 +67,18 @@ def paint(w):
 
 
 # %%
+def around(values, form=".2f"):
+    """The mean of some measurements, and the interval in which it would move with other faces (95 %)."""
+    one = bootstrap(values.numpy())
+    return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
+
+
+# %%
 cast = latents(CAST)  # [8, 512]
 titles = [f"seed {seed}" for seed in CAST]
 fig = plot.strip(paint(cast), titles=titles, caption="The cast of this lesson. None of these people exists.")
-plot.show(fig, alt="Eight portraits in a row, women and men, children and adults, of different skin tones: "
-          "the cast of this lesson.")
+plot.show(fig, alt="Eight portraits in a row: four women, an old man with glasses, a younger man and two "
+          "children, with light and dark skin.")
 
 # %% [markdown]
 # ## The mean of two vectors
@@ -88,19 +96,18 @@ check("the blend by hand is dvlatent.mean", blend, dvlatent.mean(torch.cat([a, b
 picture_a, picture_blend, picture_b = paint(torch.cat([a, blend, b])).split(1)
 fig = plot.strip(
     torch.cat([picture_a, picture_blend, picture_b]), titles=["a", "(a + b) / 2", "b"],
-    caption="In the middle: a third person, between both.",
+    caption="In the middle a third person, with hair, skin and pose between those of both.",
 )  # fmt: skip
-plot.show(fig, alt="Three faces in a row. The middle one, made from the mean of the two vectors, is a third "
-          "person between the outer two.")
+plot.show(fig, alt="Three women. Left a young one with black hair, right one of about fifty with short gray "
+          "curls. In the middle a third of about thirty with brown hair, as sharp as the others.")
 
 # %% [markdown]
 # **Check your guess:** a third person, sharp and whole, with something of both. Nobody told the network how to blend two faces. It
-# learned to draw any face from 512 numbers, and so it had to put faces that are alike close together. Between two faces there are
-# faces, too.
+# learned to draw any face from 512 numbers, and so it had to put faces that are alike close together.
 #
 # ## What the pixel average gives instead
 #
-# The same sum, on the pictures: add two photographs pixel by pixel and divide by two. Let us take the first two of the cast for it, who are less
+# The same sum, on the pictures: add two photographs pixel by pixel and divide by two. We take the first two of the cast, who are less
 # alike. (All these faces are aligned, eyes upon eyes; that is as kind to the pixel average as one can be.)
 
 # %%
@@ -111,33 +118,41 @@ fig = plot.strip(
     torch.cat([picture_one, ghost, person, picture_two]), titles=["seed 28", "mean of pixels", "mean of vectors", "seed 70"],
     caption="The same arithmetic in two places: pixels give a double exposure, vectors give a person.",
 )  # fmt: skip
-plot.show(fig, alt="Four faces. The mean of pixels shows both faces through each other like a ghost; the mean "
-          "of vectors is one clear face.")
+plot.show(fig, alt="A young woman, and right an old man with glasses. Their mean of pixels shows both through "
+          "each other, with two hairlines; their mean of vectors is one man of about fifty.")
+
+# %% [markdown]
+# The eye sees a ghost at once. A number should see it, too: in a double exposure, an edge of one face falls on the smooth skin of the other, and is
+# halved. So we look for **strong edges**, steps between neighbouring pixels that one in a hundred of the parents' exceeds. One pair proves
+# little: we take sixteen strangers, in eight couples.
+#
+# > **Predict:** where the parents have 1, how many strong edges are left in the ghosts? And in the blends?
+
 
 # %%
 def edges(image):
-    """How strong the sharpest edges are: the step between neighbouring pixels that only one in a thousand exceeds."""
-    step = (image[..., 1:] - image[..., :-1]).abs().mean(dim=1).flatten()
-    return step.sort().values[-len(step) // 1000]
+    """The steps between neighbouring pixels: [batch, steps]."""
+    return (image[..., 1:] - image[..., :-1]).abs().mean(dim=1).flatten(1)
 
 
-usual = (edges(picture_one) + edges(picture_two)) / 2
-print("sharpest edges, where the parents have 1:")
-print(f"  mean of pixels   {edges(ghost) / usual:.2f}")
-print(f"  mean of vectors  {edges(person) / usual:.2f}")
+people = latents(range(200, 216))  # [16, 512]
+couples = (people[0::2] + people[1::2]) / 2  # [8, 512]: 0 with 1, 2 with 3, ...
+pictures, blends = sketch(people), sketch(couples)
+ghosts = (pictures[0::2] + pictures[1::2]) / 2
+strong = edges(pictures).quantile(0.99, dim=1).view(8, 2).mean(dim=1, keepdim=True)  # one in a hundred is above
+for name, image in {"mean of pixels": ghosts, "mean of vectors": blends}.items():
+    print(f"{name:16} {around((edges(image) > strong).float().mean(dim=1) / 0.01)} of the parents' strong edges")
 
 # %% [markdown]
-# In the ghost, an edge of one face falls on smooth skin of the other and is halved: glasses half there, hair half there. (The blend is a
-# little softer than its parents, too: it is nearer to the average face, whose skin is smooth.) Pixels are a bad place for arithmetic,
-# since between two photographs there are hardly any photographs. W is a good one.
+# **Check your guess:** the ghosts keep about a quarter of the strong edges, the blends most. (These are a little smoother than their parents: nearer
+# to the average face.) Pixels are a bad place for arithmetic: between two photographs there are hardly any photographs. W is a good one.
 #
 # ## Is it really between them? By numbers
 #
-# "Something of both" is easy to say and easy to imagine. Here is an instrument: the **perceptual distance** asks a network that was trained to
-# name things how different two pictures look to it (0: equal). We make eight couples out of sixteen strangers, blend each couple, and
-# measure from every blend to all sixteen.
+# "Something of both" is easy to imagine. Here is an instrument: the **perceptual distance** ([Zhang et al. 2018](https://arxiv.org/abs/1801.03924)) asks a network that was
+# trained to name things how different two pictures look to it (0: equal). We measure from each of the eight blends to all sixteen people.
 #
-# One trap to avoid: a mean lies nearer to the average face, and the average face resembles *everybody* a little. So it proves nothing that
+# One trap to avoid: a mean lies nearer to the average face, which resembles *everybody* a little. So it proves nothing that
 # a blend is nearer to its parents than two strangers are to each other. The fair question is: is the **same** blend nearer to its own two
 # parents than to the fourteen others?
 #
@@ -145,16 +160,13 @@ print(f"  mean of vectors  {edges(person) / usual:.2f}")
 
 # %%
 distance = dvlatent.load("perceptual")
-people = latents(range(200, 216))
-couples = (people[0::2] + people[1::2]) / 2  # [8, 512]: 0 with 1, 2 with 3, ...
-pictures, blends = (images.resize(paint(w), 256) for w in (people, couples))
 seen = distance.features(pictures)  # look at the sixteen only once
 table = torch.stack([distance(one, seen) for one in blends.split(1)])  # [8 blends, 16 people]
 
 own = torch.eye(8).repeat_interleave(2, dim=1).bool()  # whose parents are whose
 print(f"mean distance of a blend to its parents {table[own].mean():.2f}, to the others {table[~own].mean():.2f}")
 rank = table.argsort(dim=1).argsort(dim=1)[own] + 1  # [16]: 1 for the nearest, 16 for the farthest
-print(f"a parent's place among the sixteen: {rank.float().mean():.1f} on average (1.5 at best, 8.5 by luck)")
+print("a parent's place among the sixteen, on average:", around(rank.view(8, 2).float().mean(dim=1), ".1f"))
 print(f"the nearest of all is a parent: {(rank == 1).sum()} of 8 blends (1 by luck)")
 
 # %%
@@ -166,15 +178,13 @@ axes.set(title="From each blend to sixteen people", xlabel="perceptual distance"
 axes.set_yticks(range(8), [f"{2 * row} + {2 * row + 1}" for row in range(8)])
 axes.invert_yaxis()
 fig.legend([*parents, *others], ["its own two parents", "the 14 others"], loc="outside lower center", ncols=2)
-plot.show(fig, alt="One row of dots per blend. In every row the two coloured dots, the parents, lie to the "
-          "left of most of the grey ones.")
+plot.show(fig, alt="Eight rows of dots, one for each blend. The two large orange dots, the parents, lie left of "
+          "most gray ones; in six rows one of them is the leftmost, in two a stranger is.")
 
 # %% [markdown]
-# **Check your guess:** the parents lead, but not always: now and then a stranger with the same pose or the same light comes between.
-#
-# So this is what the instrument can tell, and what it cannot: it sees hair, glasses, light, background and pose as much as the features of a face.
-# It says that the blend *looks like* its parents; it does not say that a friend would take it for their child. For that you need
-# a network trained to recognise people, which comes with lesson 06.
+# **Check your guess:** the parents lead, but not always: now and then a stranger with the same pose or the same light comes between. The
+# instrument sees hair, glasses, light and pose as much as the features of a face. It says that the blend *looks like* its parents; it does not say that a
+# friend would take it for their child. For that you need a network trained to recognise people (lesson 06).
 #
 # A second instrument that knows nothing of the first: a network that guesses an age. It is a perceived age, with errors of years.
 
@@ -184,14 +194,14 @@ age, blend_age = attributes(pictures)[:, 0], attributes(blends)[:, 0]  # [16], [
 between = (age[0::2] + age[1::2]) / 2  # the parents' mean
 others = torch.stack([between.roll(shift) for shift in range(1, 8)])  # the same for all wrong couples
 print(f"perceived ages of the people: {age.min():.0f} to {age.max():.0f} years")
-print(f"a blend's age differs from its parents' mean by {(blend_age - between).abs().mean():.0f} years on average,")
-print(f"from the mean of a wrong couple by {(blend_age - others).abs().mean():.0f}")
+print("years between a blend's age and its parents' mean:", around((blend_age - between).abs(), ".0f"))
+print("... and the mean of a wrong couple:", around((blend_age - others).abs().mean(dim=0), ".0f"))
 
 # %% [markdown]
 # ## Intensities
 #
 # The mean is one point of a line: `a + t (b − a)` is `a` at 0 %, the blend at 50 % and `b` at 100 %. A filter's strength dial is exactly this
-# `t`. Nothing stops you from going further: below 0 % lies what `a` has and `b` has not, exaggerated; above 100 % the reverse.
+# `t`. Nothing stops you from going further.
 #
 # > **Predict:** how far beyond 100 % can you go before it stops being a face?
 
@@ -201,10 +211,10 @@ line = a + t[:, None] * (b - a)  # [10, 512], by hand
 check("the line by hand is dvlatent.lerp", line, dvlatent.lerp(a, b, t))
 
 words = [f"{100 * at:.0f} %".replace("-", "−") for at in t]
-note = "Above: from a to b. Below: beyond both ends, a caricature of their difference."
+note = "Above: from a to b. Below: beyond both ends. At 300 % nothing is left of a face."
 fig = plot.faces(paint(line), columns=5, titles=words, caption=note)
-plot.show(fig, alt="Two rows of five faces. The upper row turns smoothly from a to b; the lower row "
-          "exaggerates what sets them apart.")
+plot.show(fig, alt="Upper row: a young woman with black hair turns in five steps into one of fifty with gray curls. "
+          "Lower row: at minus 100 % a girl, at 200 % an old face under a mop of white hair, at 300 % torn colors.")
 
 # %%
 far = (line - faces.w_mean).norm(dim=1) / (latents(range(1000)) - faces.w_mean).norm(dim=1).mean()
@@ -214,7 +224,7 @@ for at in t.argsort():
 
 # %% [markdown]
 # **Check your guess:** on the way from `a` to `b` you come nearer to the average face; beyond them you leave the region where the generator
-# has ever drawn anything. Lesson 05 needs this number: an edit that is too strong fails for this reason and no other.
+# has ever drawn anything. At 200 % a face is still there, at 300 % none is. Edits that are too strong fail for this reason (lesson 05).
 #
 # ## The mean of many
 #
@@ -251,22 +261,21 @@ axes.set_yticks([1, 1 / 4, 1 / 16], ["1", "1/4", "1/16"])
 axes.minorticks_off()
 axes.set(xlabel="faces in the mean, n", ylabel="distance to the average face")
 axes.legend([*dots, *rule], ["sixteen means of n faces", "predicted: 1/√n"])
-plot.show(fig, alt="On logarithmic axes, the distance to the average face falls along a straight line from 1 "
-          "at one face to 1/16 at 256 faces.")
+plot.show(fig, alt="On logarithmic axes, dots at 1, 4, 16, 64 and 256 faces lie around a straight line that falls "
+          "from 1 to 1/16; sixteen dots of one number of faces differ by a fifth or so.")
 
 # %%
 start = CAST[0]  # the crowd's seeds are 0 to 4095: begin with a face that we know
 means = torch.cat([crowd[start : start + n].mean(dim=0, keepdim=True) for n in counts] + [faces.w_mean[None]])
 fig = plot.strip(
     paint(means), titles=["1 face", *(f"mean of {n}" for n in counts[1:]), "w̄"],
-    caption="The last one, w̄, is the mean of 100,000 faces: nobody at all, and already nearly there at 64.",
+    caption="The last one, w̄, is the mean of 100,000 faces: nobody at all. The mean of 64 is hard to tell from it.",
 )  # fmt: skip
-plot.show(fig, alt="Six faces in a row, from one person through means of 4, 16, 64 and 256 to the average "
-          "face; the last three look alike.")
+plot.show(fig, alt="Six faces: a woman with dark skin; the mean of 4, a young man; the means of 16, 64 and 256, and "
+          "the average face: a smiling face with short brown hair. The last three look alike.")
 
 # %% [markdown]
-# Look at who the average is: smooth skin, a slight smile, no strong feature, and about the age, gender and origin of whoever was photographed most.
-# It is a portrait of a data set, not of mankind: FFHQ, photos that people put on the web.
+# Look at who the average is: smooth skin, a smile, no strong feature. It is a portrait of a data set, not of mankind: FFHQ ([Karras et al. 2019](https://arxiv.org/abs/1812.04948)), photos that people put on the web.
 #
 # ## Straight lines and arcs
 #
@@ -283,12 +292,12 @@ print(f"length of a z: {long.mean():.1f}, give or take {long.std():.1f}; of the 
 print(f"that is {short.mean() / long.mean():.2f} of the usual length")
 
 # %% [markdown]
-# The arc keeps to the shell: it turns from one to the other by equal angles.
+# The arc keeps to the shell: it turns from one to the other by equal angles ([Shoemake 1985](https://doi.org/10.1145/325334.325242)).
 
 
 # %%
 def arc(z_a, z_b, t):
-    """Slerp by hand (Shoemake 1985)."""
+    """Slerp by hand."""
     unit_a, unit_b = z_a / z_a.norm(dim=1, keepdim=True), z_b / z_b.norm(dim=1, keepdim=True)
     angle = torch.acos((unit_a * unit_b).sum(dim=1, keepdim=True))
     turned = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / torch.sin(angle)
@@ -308,14 +317,12 @@ axes.plot(ts, on_line, color=plot.COLORS[1], label="straight line (lerp)")
 axes.plot(ts[::5], expected[::5], "o", color=plot.COLORS[1], label="predicted: 22.6 √(t² + (1−t)²)")
 axes.set(title="The straight line in Z leaves the shell", xlabel="t, from a to b", ylabel="length of z", ylim=(14, 26))
 fig.legend(loc="outside lower center", ncols=2)
-plot.show(fig, alt="The arc keeps the length of z at 22.6 all the way; the straight line sags to 16 in the "
-          "middle, far below the grey band.")
+plot.show(fig, alt="The arc runs level at 22.6, in the middle of a gray band from 21 to 24; the straight line sags "
+          "to 16 half way, far below the band, through the predicted dots.")
 
 # %% [markdown]
-# **Check your guess:** √½ = 0.71 of the usual length, nine standard deviations away from any random vector that was ever drawn. A generator that took such
-# a `z` at its word would be asked for something that it never saw in training.
-#
-# This one is cleverer: its mapping network begins by giving every `z` the same length. So the straight line and the arc pass through the very
+# **Check your guess:** √½ = 0.71 of the usual length, nine standard deviations below the usual one. A generator that took such
+# a `z` at its word would be asked for what it never saw in training. This one is cleverer: its mapping network begins by giving every `z` the same length. So the straight line and the arc pass through the very
 # same faces, only not at the same time: the line dawdles at both ends and hurries through the middle.
 
 # %%
@@ -327,22 +334,19 @@ print(f"at t = 0.30 the straight line has turned only as far as the arc at t = {
 # %% [markdown]
 # ## Z against W: which way is even?
 #
-# Three ways from one face to another, then: the straight line in Z, the arc in Z, the straight line in W. A good journey changes the picture by equal
-# amounts in equal steps, and takes no detour. We walk each way in eight steps, for four pairs of faces, and measure the perceptual
+# Two ways from one face to another, then, that differ in the faces they pass: the arc in Z, and the straight line in W. A good journey changes the picture by
+# equal amounts in equal steps, and takes no detour. We walk each way in six steps, for twelve pairs of faces, and measure the perceptual
 # distance of every step. (It grows with the square of a small step, so its root is the **speed**.)
 #
-# > **Predict:** which of the three is the most even, and which is the shortest?
+# > **Predict:** which of the two is shorter, and by how much? Which is more even?
 
 # %%
-steps = torch.linspace(0, 1, 9)
-pairs = [(CAST[0], CAST[1]), (CAST[2], CAST[3]), (CAST[4], CAST[5]), (CAST[6], CAST[7])]
+ends = [dvlatent.normal(range(first, first + 12), 512) for first in (400, 500)]  # twelve pairs of random vectors
 
 
-def ways(seed_a, seed_b):
-    """The same two ends, three ways between them: name -> [9, 512]."""
-    z_a, z_b = dvlatent.normal(seed_a, 512), dvlatent.normal(seed_b, 512)
+def ways(z_a, z_b, steps):
+    """The same two ends, two ways between them: name -> [step, 512]."""
     w = {
-        "line in Z": faces.mapping(dvlatent.lerp(z_a, z_b, steps)),
         "arc in Z": faces.mapping(dvlatent.slerp(z_a, z_b, steps)),
         "line in W": dvlatent.lerp(faces.mapping(z_a), faces.mapping(z_b), steps),
     }
@@ -350,41 +354,43 @@ def ways(seed_a, seed_b):
 
 
 # %%
-speed = {}
-for pair in pairs:
-    for name, path in ways(*pair).items():
+steps, speed = torch.linspace(0, 1, 7), {"arc in Z": [], "line in W": []}
+for z_a, z_b in zip(*(end.split(1) for end in ends), strict=True):
+    for name, path in ways(z_a, z_b, steps).items():
         features = distance.features(sketch(path))
-        moved = distance(tuple(part[:-1] for part in features), tuple(part[1:] for part in features)).sqrt()  # [8]
-        speed.setdefault(name, []).append(moved)
-speed = {name: torch.stack(each) for name, each in speed.items()}  # name -> [4 pairs, 8 steps]
-print("way           length   unevenness (how far a step is from the usual one)")
-for name, each in speed.items():
-    uneven = (each.std(dim=1) / each.mean(dim=1)).mean()
-    print(f"{name:12} {each.sum(dim=1).mean() / speed['line in W'].sum(dim=1).mean():7.2f} {100 * uneven:10.0f} %")
+        speed[name].append(distance(tuple(part[:-1] for part in features), tuple(part[1:] for part in features)).sqrt())
+speed = {name: torch.stack(each) for name, each in speed.items()}  # name -> [12 pairs, 6 steps]
+uneven = {name: 100 * each.std(dim=1) / each.mean(dim=1) for name, each in speed.items()}
+length = speed["arc in Z"].sum(dim=1) / speed["line in W"].sum(dim=1)
+for name, each in uneven.items():
+    print(f"{name:10} a step differs from the pair's usual one by", around(each, ".0f"), "%")
+print("difference, pair by pair:", around(uneven["arc in Z"] - uneven["line in W"], ".0f"), "points")
+print(f"the arc is longer by a factor of {around(length)}; longer for {int((length > 1).sum())} pairs of 12")
 
 # %%
-rows = {name: path for name, path in ways(*pairs[0]).items() if name != "line in Z"}  # the arc has the same faces
-columns = [f"{100 * t:.0f} %" for t in steps[::2]]
+rows = ways(dvlatent.normal(CAST[0], 512), dvlatent.normal(CAST[1], 512), torch.linspace(0, 1, 5))
+columns = ["0 %", "25 %", "50 %", "75 %", "100 %"]
 fig = plot.labeled_grid(
-    torch.cat([paint(path[::2]) for path in rows.values()]), rows=list(rows), columns=columns,
-    caption="The ends are the same. Above, dark glasses come and go; below, the first face turns straight into the last.",
+    torch.cat([paint(path) for path in rows.values()]), rows=list(rows), columns=columns,
+    caption="The ends are the same. Above, dark glasses come half way and turn into light ones; below, glasses come late.",
 )  # fmt: skip
-plot.show(fig, alt="Two rows of five faces with equal ends. In Z other people appear on the way; in W the "
-          "first face turns straight into the last.")
+plot.show(fig, alt="Two rows of five faces from a young woman to an old man. On the arc in Z the man in the middle "
+          "wears dark glasses; on the line in W he has none, and light ones come at 75 %.")
 
 # %%
 fig, axes = plot.chart(height=4.0)
-for color, (name, each) in zip((1, 4, 2), speed.items(), strict=True):
+for color, (name, each) in zip((1, 2), speed.items(), strict=True):
+    axes.plot((steps[1:] + steps[:-1]) / 2, each.T, color=plot.COLORS[color], alpha=0.3, linewidth=1)
     axes.plot((steps[1:] + steps[:-1]) / 2, each.mean(dim=0), "o-", color=plot.COLORS[color], label=name)
-axes.set(title="How fast the picture changes", xlabel="t, from a to b", ylabel="speed", xlim=(0, 1))
+axes.set(title="How fast the picture changes, for twelve pairs and on average", xlabel="t, from a to b", ylabel="speed", xlim=(0, 1))
 axes.set_ylim(bottom=0)
-axes.legend(loc="lower center", ncols=3)
-plot.show(fig, alt="Speed along the three ways. The line in Z speeds up past the middle; the line in W is the "
-          "lowest and the most even.")
+axes.legend(loc="lower center", ncols=2)
+plot.show(fig, alt="Twelve thin lines and a thick mean for each way. The mean of the arc in Z lies above that of the "
+          "line in W; both means are level, but the arc's thin lines go up and down more.")
 
 # %% [markdown]
-# **Check your guess:** in W the way is the shortest and the most even. (Between arc and line in Z, four pairs cannot decide: their faces are the same.)
-# W before Z is also the order of the published path lengths, which lesson 03 measures properly. The rule of the field: **lerp in W, slerp in Z**.
+# **Check your guess:** in W the way is shorter for every pair, and more even on average, by more than the interval. (What the arc passes on its detour are
+# other people.) The published path lengths say the same ([Karras et al. 2019](https://arxiv.org/abs/1812.04948), lesson 03). The rule of the field: **lerp in W, slerp in Z**.
 #
 # ## Blending only some layers
 #
@@ -399,16 +405,16 @@ check("by hand it is dvlatent.mix", mixed, dvlatent.mix(base, other, "fine"))
 
 rows = [base, *(dvlatent.mix(base, other, layers) for layers in ("fine", "middle", "coarse")), other]
 titles = ["a", "colours of b", "features of b", "shape of b", "b"]
-note = "One group of layers from b at a time: fine, middle, coarse."
+note = "One group of layers from b at a time. Fine: warmer skin and hair. Middle: older skin. Coarse: head and hair."
 fig = plot.strip(faces.synthesis(torch.cat(rows)), titles=titles, caption=note)
-plot.show(fig, alt="Five faces: a, then a with the colours, the features, or the shape and pose of b, then b "
-          "itself.")
+plot.show(fig, alt="Five faces: a; a with redder hair; a with older skin and her own hair; a face with the short hair "
+          "and the pose of b in a red collar; and b itself.")
 
 # %% [markdown]
 # ## A journey
 #
 # With lerp between every two stops you can visit a whole row of faces. But at each stop the journey turns abruptly, as a ball does at a wall. `dvlatent.walk`
-# passes through the same stops on a smooth curve (Catmull and Rom 1974).
+# passes through the same stops on a smooth curve ([Catmull and Rom 1974](https://doi.org/10.1016/B978-0-12-079050-0.50020-5)); you will write it in exercise 3.
 #
 # > **Predict:** by how many degrees does the straight journey turn at a stop?
 
@@ -433,10 +439,9 @@ plot.show_film(sketch(smooth), seconds=6, quality=50, alt="A film: one face turn
                "through five people, without a cut.")
 
 # %% [markdown]
-# **Check your guess:** more than a right angle. Two legs share a stop: one arrives at it, the other leaves it, and the way from the stop to anywhere else
-# has much in common with the way back. The walk makes the same turn, spread over many frames.
+# **Check your guess:** more than a right angle. The walk makes the same turn, spread over many frames.
 #
-# A **loop** leads back to its first stop, so the film has no end. We also write it to files that you can send to somebody: a GIF and an MP4.
+# A **loop** leads back to its first stop, so the film has no end. We also write it to files that you can send: a GIF and an MP4.
 
 # %%
 import tempfile
@@ -461,7 +466,7 @@ plot.show_film(frames, seconds=5, quality=50, alt="A film without an end: five p
 # %% [markdown]
 # ## Exercises
 #
-# Replace `...`, run the cell, read the hint. Three of them, from easy to open.
+# Replace `...`, run the cell, read the hint.
 
 # %% [markdown]
 # ### Exercise 1: a family
@@ -480,7 +485,6 @@ check("exercise 1", family, expected, hint="the three shares sum to one")
 # family = a / 2 + b / 4 + c / 4
 # ```
 #
-# A weighted mean is a mean in which some vectors count more than once: `dvlatent.mean(torch.cat([a, b, c]), torch.tensor([2.0, 1.0, 1.0]))`.
 # Look at it with `plot.show(plot.strip(paint(family)), alt="a face of three parents")`.
 # </details>
 
@@ -499,48 +503,58 @@ check("exercise 2", needed, 400, hint="the distance falls with the square root o
 # needed = 20**2
 # ```
 #
-# Twenty times nearer costs four hundred faces: precision by averaging is always paid for with a square.
+# Precision by averaging is paid for with a square.
 # </details>
 
 # %% [markdown]
-# ### Exercise 3: a loop of your own
-# Make a closed loop of at least 24 frames through at least three faces of your own seeds, smooth where it closes. Then show it with `plot.show_film`.
+# ### Exercise 3: the smooth way, by hand
+# Between stops `p1` and `p2`, Catmull and Rom go along `p(t) = p1 + t m1 + t² (3 (p2 − p1) − 2 m1 − m2) + t³ (2 (p1 − p2) + m1 + m2)`, where
+# the velocities at the two stops, `m1 = (p2 − p0) / 2` and `m2 = (p3 − p1) / 2`, look at the neighbours `p0` and `p3`. Write the closed journey: after the
+# last stop comes the first. Frame `k` is at `k · stops / frames`: the whole part is the leg, the rest is `t`.
 
 
 # %% tags=["exercise"]
-def closes(path):
-    """Is the way from the last frame to the first a step like the others, and does it go anywhere?"""
-    step = (path.roll(-1, dims=0) - path).norm(dim=1)
-    if len(path) < 24:
-        return f"a film needs more frames: {len(path)} are here, 24 were asked for"
-    return bool(0.1 < step[-1] < 3 * step.mean()) or "the last frame has to be one step before the first: try loop=True"
+def journey(stops, frames):
+    """[stop, 512] -> [frames, 512], closed."""
+    ...  # your lines
 
 
-my_loop = ...  # [frames, 512]
-check("exercise 3", my_loop, closes)
+check("exercise 3", journey, lambda f: bool(torch.allclose(f(stops, 40), loop, atol=1e-4)) or f"frame 0 is stop 0, frame 8 is stop 1; yours is off by {(f(stops, 40) - loop).abs().max():.2f}")
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# my_loop = dvlatent.walk(latents([1, 2, 3, 4]), 36, loop=True)
+# def journey(stops, frames):
+#     path, count = [], len(stops)
+#     for k in range(frames):
+#         leg, t = divmod(k * count / frames, 1)
+#         p0, p1, p2, p3 = (stops[(int(leg) + at) % count] for at in (-1, 0, 1, 2))
+#         m1, m2 = (p2 - p0) / 2, (p3 - p1) / 2
+#         path.append(p1 + t * m1 + t**2 * (3 * (p2 - p1) - 2 * m1 - m2) + t**3 * (2 * (p1 - p2) + m1 + m2))
+#     return torch.stack(path)
 # ```
 #
-# Choose your own seeds. `plot.show_film(sketch(my_loop), alt="my own loop of four faces")` shows it.
+# Each leg arrives with the velocity with which the next one leaves. Try your own seeds:
+# `plot.show_film(sketch(journey(latents([1, 2, 3, 4]), 36)), alt="my own loop of four faces")`.
 # </details>
+
+# %% [markdown]
+# ### An open question
+# The mean of 256 faces has smooth skin and a slight smile. Which of it is a fact about people, which about photographs, and which about averaging? What
+# would you measure to tell them apart?
 
 # %% [markdown]
 # ## The answer
 #
-# **Question:** if faces are vectors, is the mean of two vectors the blend of two faces, and are there faces all the way between them?
-# **Answer:** yes. The mean of two vectors is a third, whole face, on average nearer to its two parents than to others, where the mean of two
-# pictures is a ghost. Every point of the line between them is a face, changing evenly; a good way beyond the ends it breaks. Averages of
+# **Question:** is the mean of two vectors the blend of two faces, and are there faces all the way between them?
+# **Answer:** yes. The mean of two vectors is a third, whole face, on average nearer to its two parents than to others; the mean of two
+# pictures is a ghost, which has lost most strong edges. Every point between them is a face, changing evenly; a good way beyond the ends it breaks. Averages of
 # many close in on one average face, as 1/√n. In W go straight, in Z go by the arc.
 #
-# What this does not show: that the blend is what a child of the two would look like (biology does not average), or that the distance of a network is
-# what *you* would call alike.
+# What this does not show: that a child of the two would look like the blend (biology does not average).
 #
 # ## What next
 #
-# The line from `a` to `b` changes everything at once. [05 · Where is age?](05_finding_directions.ipynb) looks for lines that change one thing: the mean of a thousand
-# older faces minus the mean of a thousand younger ones. It is the same arithmetic as here.
+# The line from `a` to `b` changes everything at once. [05 · Where is age?](05_finding_directions.ipynb) looks for lines that change one thing: the mean of many
+# older faces minus the mean of many younger ones.
