@@ -9,7 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvlatent.cli.arguments import command_of, file_and_number, numbers, shipped
+from dvlatent.cli.arguments import (
+    add_overwrite,
+    add_psi,
+    check_out,
+    command_of,
+    file_and_number,
+    layers,
+    numbers,
+    real,
+    seeds_in_words,
+    sheet_px,
+    shipped,
+)
 from dvlatent.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -19,11 +31,11 @@ if TYPE_CHECKING:
 STRIP_PX = 512  # side of a face in a strip
 
 
-def add(commands: argparse._SubParsersAction, argv: Sequence[str]) -> None:
-    """Add the three commands. Which directions `edit` offers is looked up only when it is called: that imports torch."""
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add the three commands."""
     _add_survey(commands)
     _add_find(commands)
-    _add_edit(commands, shipped("-direction", "-edit") if argv[:1] == ["edit"] else [])
+    _add_edit(commands, shipped("-direction", "-edit"))
 
 
 def _add_survey(commands: argparse._SubParsersAction) -> None:
@@ -31,11 +43,12 @@ def _add_survey(commands: argparse._SubParsersAction) -> None:
     survey.description = "Draw faces from seeds and score each; only seeds and scores are written. Stop it whenever you like."
     survey.add_argument("--faces", type=int, default=1000, help="how many (default 1000)")
     survey.add_argument("--first-seed", type=int, default=0, metavar="SEED", help="the others follow it (default 0)")
-    survey.add_argument("--psi", type=float, default=1.0, help="truncation: 1 is the whole variety (default)")
+    add_psi(survey, 1.0)
     survey.add_argument("--full", action="store_true", help="score full renders; otherwise previews, which take half the time")
     what = "which predictors score them (default attributes,landmarks)"
     survey.add_argument("--predictors", default="attributes,landmarks", metavar="NAME[,...]", help=what)
     survey.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    add_overwrite(survey)
     survey.set_defaults(run=_survey, resume="Faces scored so far are kept beside --out; the same command goes on from them.")
 
 
@@ -46,7 +59,7 @@ def _survey(arguments: argparse.Namespace) -> int:
     from dvlatent.editing.survey import collect, resumable
     from dvlatent.zoo import load
 
-    check_path(arguments.out)
+    check_out(check_path(arguments.out), arguments.overwrite)
     if arguments.faces < 1:
         raise ShapeError(f"a survey needs faces, {arguments.faces} were asked for: give --faces 1000.")
     names, generator = arguments.predictors.split(","), load("faces")
@@ -81,17 +94,18 @@ def _add_find(commands: argparse._SubParsersAction) -> None:
     find = commands.add_parser("find", help="find the direction of an attribute in a population")
     find.description = "Find the direction along which a score grows, in a population that `dvlatent survey` made."
     find.add_argument("--attribute", required=True, help="the score that should grow, e.g. age")
-    find.add_argument("--low", type=float, nargs=2, metavar=("FROM", "TO"), help="scores of the low end, e.g. 18 28")
-    find.add_argument("--high", type=float, nargs=2, metavar=("FROM", "TO"), help="scores of the high end, e.g. 55 80")
+    find.add_argument("--low", type=real, nargs=2, metavar=("FROM", "TO"), help="scores of the low end, e.g. 18 28")
+    find.add_argument("--high", type=real, nargs=2, metavar=("FROM", "TO"), help="scores of the high end, e.g. 55 80")
     find.add_argument("--by", default="mean", help="mean (default), lda, logistic, svm or ridge")
     find.add_argument("--balance", nargs="+", default=[], metavar="SCORE", help="make both ends alike in these scores")
     find.add_argument("--without", nargs="+", default=[], metavar="SCORE", help="project out what these scores are read from (by logistic)")
-    find.add_argument("--ridge", type=float, help="regularization of logistic, svm and ridge (default: chosen on held-out faces)")
+    find.add_argument("--ridge", type=real, help="regularization of logistic, svm and ridge (default: chosen on held-out faces)")
     find.add_argument("--faces", type=int, help="compare only the first so many faces of the population")
-    find.add_argument("--layers", type=_layers, help="layers to move: coarse, middle, fine, all (default) or numbers such as 0-8")
+    find.add_argument("--layers", type=layers, help="layers to move: coarse, middle, fine, all (default) or numbers such as 0-8")
     find.add_argument("--name", help="what to call it (default: the attribute)")
     find.add_argument("--population", type=Path, help="a file that `dvlatent survey` made (default: the 20,000 faces that we ship)")
     find.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    add_overwrite(find)
     find.set_defaults(run=_find, resume="Nothing was written.")
 
 
@@ -101,7 +115,7 @@ def _find(arguments: argparse.Namespace) -> int:
     from dvlatent.editing.find import find, measured_on
     from dvlatent.zoo import load
 
-    check_path(arguments.out)
+    check_out(check_path(arguments.out), arguments.overwrite)
     population = survey.load(arguments.population or survey.SHIPPED)
     population = population.take(arguments.faces) if arguments.faces else population
     generator = load("faces")
@@ -120,10 +134,6 @@ def _find(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _layers(text: str) -> list[int] | str:
-    return numbers(text) if text[:1].isdigit() else text
-
-
 def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> None:
     edit = commands.add_parser("edit", help="edit a face along directions: before and after")
     edit.description = "Move a face along directions and draw it before and after. One step is one standard deviation of the population."
@@ -134,13 +144,14 @@ def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> Non
     for name in names:
         what = "1 is the whole edit" if name.endswith("-edit") else "e.g. +2 or -1"
         option = name.removesuffix("-direction")
-        edit.add_argument(f"--{option}", dest=name, type=float, metavar="STEPS", help=f"steps along {option}: {what}")
+        edit.add_argument(f"--{option}", dest=name, type=real, metavar="STEPS", help=f"steps along {option}: {what}")
     file = "steps along a direction or edit of your own; may be given several times"
     edit.add_argument("--direction", type=file_and_number, action="append", default=[], metavar="FILE:STEPS", help=file)
-    edit.add_argument("--psi", type=float, default=0.7, help="truncation: 0 is the average face, 1 the whole variety (default 0.7)")
+    add_psi(edit)
     row = "a row from the opposite edit to this one, the face itself in the middle (5 faces unless told)"
     edit.add_argument("--strip", type=int, nargs="?", const=5, metavar="FACES", help=row)
     edit.add_argument("--out", type=Path, default=Path("edited.jpg"), help="a .png, .jpg or .webp file (default edited.jpg)")
+    add_overwrite(edit)
     edit.set_defaults(run=_edit, resume="Nothing was written.", shipped=list(names))
 
 
@@ -154,6 +165,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     from dvlatent.latents import broadcast, w_of
     from dvlatent.zoo import load
 
+    check_out(arguments.out, arguments.overwrite, images.KINDS)
     edit, steps = _chosen_edit(arguments)
     if arguments.strip is not None and arguments.strip < 2:
         raise ShapeError(f"a strip has two faces or more, {arguments.strip} were asked for: give --strip 5.")
@@ -171,7 +183,7 @@ def _edit(arguments: argparse.Namespace) -> int:
         ws, whose = found.ws, str(arguments.inversion)
     else:
         ws = broadcast(w_of(generator, arguments.seeds, arguments.psi), generator.num_layers)
-        whose = f"seed {', '.join(map(str, arguments.seeds))} at psi {arguments.psi:g}"
+        whose = f"{seeds_in_words(arguments.seeds)} at psi {arguments.psi:g}"
     if photo is not None:
         with torch.no_grad():
             images.write(paste_back(photo, generator.synthesis(edit(ws)).clamp(-1, 1), found.alignment), arguments.out)
@@ -179,7 +191,7 @@ def _edit(arguments: argparse.Namespace) -> int:
         return 0
     amounts = torch.linspace(-1, 1, arguments.strip).tolist() if arguments.strip else [0.0, 1.0]
     moved = [(amount * edit)(one) for one in ws.split(1) for amount in amounts]
-    size_px = STRIP_PX if arguments.strip else generator.resolution
+    size_px = sheet_px(len(ws), len(amounts), STRIP_PX if arguments.strip else generator.resolution)
     with torch.no_grad():
         pictures = [images.resize(generator.synthesis(one), size_px) for one in tqdm(moved, unit="face", disable=len(moved) < 8)]
     images.write(images.grid(torch.cat(pictures), columns=len(amounts)), arguments.out)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvlatent.errors import ImageError, ShapeError
+from dvlatent.cli.arguments import add_overwrite, check_out, real
+from dvlatent.errors import DvlatentError, ShapeError
 
 if TYPE_CHECKING:
-    from dvlatent.inversion.invert import InvertStep
+    from dvlatent.inversion.invert import Inversion, InvertStep
     from dvlatent.types import Generator, Image, W, Ws
 
 
@@ -24,12 +27,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     invert.add_argument("--face", type=int, default=0, metavar="N", help="which face of the photo: 0 is the largest (default)")
     duration = invert.add_mutually_exclusive_group()
     duration.add_argument("--steps", type=int, help="optimizer steps (default 80)")
-    duration.add_argument("--seconds", type=float, help="instead of steps: finish in so many seconds")
+    duration.add_argument("--seconds", type=real, help="instead of steps: finish in so many seconds")
     start = "where to begin: encoder (a network's guess), mean (the average face), or a .safetensors file to go on from (default: encoder)"
     invert.add_argument("--start", metavar="WHERE", help=start)
     invert.add_argument("--space", choices=["w", "w+"], default="w+", help="w edits better, w+ looks more like the photo (default)")
     bf16 = "draw with 16-bit numbers while searching: 1.7 times as fast on a processor made for bfloat16, slower on others"
     invert.add_argument("--bf16", action="store_true", help=bf16)
+    add_overwrite(invert)
     invert.set_defaults(run=_invert, resume="Nothing was written.")
 
 
@@ -42,9 +46,9 @@ def _invert(arguments: argparse.Namespace) -> int:
     from dvlatent.metrics.inversion import describe, likeness
     from dvlatent.zoo import load
 
-    check_path(arguments.out)
-    if arguments.picture and arguments.picture.suffix.lower() not in images.KINDS:
-        raise ImageError(f"--picture {arguments.picture} should end in {', '.join(images.KINDS)}.")
+    check_out(check_path(arguments.out), arguments.overwrite)
+    if arguments.picture:
+        check_out(arguments.picture, arguments.overwrite, images.KINDS, "--picture")
     chosen = {name: value for name in ("steps", "seconds", "space", "bf16") if (value := getattr(arguments, name)) is not None}
     config = InvertConfig(**chosen)
     photo = images.read(arguments.photo)
@@ -58,15 +62,27 @@ def _invert(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if step is None:
             raise
-        arguments.resume = f"What {step.index} steps found is in {arguments.out}; --start {arguments.out} goes on from there."
-        step.inversion(alignment).save(arguments.out)
+        out = _save(step.inversion(alignment), arguments.out)
+        arguments.resume = f"What {step.index} steps found is in {out}; --start {out} goes on from there."
         raise
-    step.inversion(alignment).save(arguments.out)
+    out = _save(step.inversion(alignment), arguments.out)
     if arguments.picture:
         images.write(images.grid(torch.cat([images.resize(face, step.image.shape[-1]), step.image])), arguments.picture)
-    print(f"{arguments.out}: {describe(likeness(step.image, face, distance, identity))}; below 0.6 it is the same person for the network")
-    print(f"Now edit it: dvlatent edit --from {arguments.out} --age +2 --paste-back {arguments.photo} --out older.png")
+    print(f"{out}: {describe(likeness(step.image, face, distance, identity))}; below 0.6 it is the same person for the network")
+    print(f"Now edit it: dvlatent edit --from {out} --age +2 --paste-back {arguments.photo} --out older.png")
     return 0
+
+
+def _save(found: Inversion, out: Path) -> Path:
+    """Write what was found, elsewhere if it cannot be written there: minutes of search are not lost to a full disk."""
+    try:
+        found.save(out)
+        return out
+    except (DvlatentError, OSError) as reason:
+        elsewhere = Path(tempfile.mkdtemp(prefix="dvlatent-"), out.name)
+        found.save(elsewhere)
+        print(f"{out} could not be written ({reason}). What was found is in {elsewhere}.", file=sys.stderr)
+        return elsewhere
 
 
 def _with_progress(steps: Iterator[InvertStep]) -> Iterator[InvertStep]:

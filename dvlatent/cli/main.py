@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from dvlatent import __version__
-from dvlatent.cli import app, editing, filters, inversion
-from dvlatent.cli.arguments import numbers
+from dvlatent.cli import app, editing, faces, filters, inversion
+from dvlatent.cli.arguments import Parser
 from dvlatent.errors import DvlatentError
 
 WELCOME = """dvlatent turns random vectors into faces, faces into coordinates, and coordinates into edits.
@@ -36,6 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DvlatentError as error:
         _say(str(error))
         return 1
+    except BrokenPipeError:  # the reader of our words has gone: `dvlatent models | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # a full disk, a folder that became read-only: in the middle of the work
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _say(f"Stopped: {what}. Make room, or choose another place. {arguments.resume}")
+        return 1
     except KeyboardInterrupt as stop:
         _say(f"Stopped. {arguments.resume}")
         return 143 if isinstance(stop, Terminated) else 130
@@ -44,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     """The parser of every command; `argv` says which one is called, for options that depend on the weights that we ship."""
     layout = argparse.RawDescriptionHelpFormatter
-    made = argparse.ArgumentParser(prog="dvlatent", description=WELCOME, formatter_class=layout)
+    made = Parser(prog="dvlatent", description=WELCOME, formatter_class=layout)
     made.add_argument("--version", action="version", version=f"dvlatent {__version__}")
     commands = made.add_subparsers(title="commands", metavar="COMMAND")
 
@@ -56,14 +63,8 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     what.add_argument("--where", action="store_true", help="only print the folder")
     assets.set_defaults(run=_assets, resume="What is complete is kept; run `dvlatent assets` again to go on from there.")
 
-    generate = commands.add_parser("generate", help="render faces from seeds")
-    several = "one seed or several: 85 or 3,5,90-95 (default 85)"
-    generate.add_argument("--seeds", type=numbers, default=[85], metavar="N[-M][,...]", help=several)
-    generate.add_argument("--psi", type=float, default=0.7, help="truncation: 0 is the average face, 1 the whole variety (default 0.7)")
-    generate.add_argument("--out", type=Path, default=Path("face.png"), help="a .png, .jpg or .webp file; several faces share one sheet")
-    generate.set_defaults(run=_generate, resume="Nothing was written.")
-
-    editing.add(commands, argv)
+    faces.add(commands)
+    editing.add(commands)
     inversion.add(commands)
     filters.add(commands, argv)
     app.add(commands)
@@ -82,23 +83,6 @@ def _assets(arguments: argparse.Namespace) -> int:
         print(f"Complete: every file in {assets.home() / 'assets'} is what was installed.")
     else:
         assets.install()
-    return 0
-
-
-def _generate(arguments: argparse.Namespace) -> int:
-    import torch
-    from tqdm import tqdm
-
-    from dvlatent import images
-    from dvlatent.latents import broadcast, w_of
-    from dvlatent.zoo import load
-
-    faces = load("faces")
-    ws = broadcast(w_of(faces, arguments.seeds, arguments.psi), faces.num_layers)  # [faces, layers, 512]
-    with torch.no_grad():
-        pictures = [faces.synthesis(one) for one in tqdm(ws.split(1), unit="face", disable=len(ws) < 8)]
-    images.write(images.grid(torch.cat(pictures)) if len(pictures) > 1 else pictures[0], arguments.out)
-    print(f"{arguments.out}: seed {', '.join(map(str, arguments.seeds))} at psi {arguments.psi:g}")
     return 0
 
 
