@@ -8,7 +8,7 @@ from PIL import Image as Pillow
 from torch.testing import assert_close
 
 from dvlatent import checkpoint, images, load
-from dvlatent.distillation.filter import Filter, add, apply_to_photo, export_onnx
+from dvlatent.distillation.filter import LARGE, Filter, add, apply_to_photo, export_onnx, export_web, rounded
 from dvlatent.distillation.pix2pixhd import Student
 from dvlatent.errors import CheckpointError, NoFace, ShapeError
 
@@ -155,6 +155,42 @@ def saved(path, **changes):
     about = {"kind": "filter", **SIZES, "direction": "age", "strengths": [-2, 2], "size_px": 32, **changes}
     checkpoint.save(path, {name: tensor.half() for name, tensor in net.state_dict().items()}, about)
     return net
+
+
+def test_a_page_gets_a_third_of_the_bytes_and_nearly_the_same_picture(tmp_path):
+    """The file is read back by the obvious loop: 16 bits first, then the bytes, each times the scale of its kernel."""
+    import onnx
+    import onnxruntime
+
+    one, faces, strength = load("age-filter"), pictures(1, 64), np.float32([2.0])
+    about = export_web(one, tmp_path)
+    file, wide = (tmp_path / about["weights"]).read_bytes(), []
+    assert len(file) < 0.32 * export_onnx(one, tmp_path / "whole.onnx").stat().st_size
+    halves = np.frombuffer(file, "<f2", sum(count // shared if shared else count for count, shared in about["parts"])).astype(np.float32)
+    whole, half, byte = np.frombuffer(file, np.int8, offset=2 * len(halves)), 0, 0
+    for count, shared in about["parts"]:
+        for _ in range(count // (shared or count)):
+            if shared:
+                wide.append(whole[byte : byte + shared] * halves[half])
+                half, byte = half + 1, byte + shared
+            else:
+                wide.append(halves[half : half + count])
+                half += count
+    assert (half, byte) == (len(halves), len(whole))
+    (tmp_path / about["weights"]).write_bytes(np.concatenate(wide).astype("<f4").tobytes())
+    onnx.save(onnx.load(tmp_path / about["file"]), tmp_path / "read.onnx")
+    feed, cpu = {"image": faces.numpy(), "strength": strength}, ["CPUExecutionProvider"]
+    made, wanted = (onnxruntime.InferenceSession(tmp_path / name, providers=cpu).run(None, feed)[0] for name in ("read.onnx", "whole.onnx"))
+    assert np.abs(made - wanted).mean() * 127.5 < 0.3 and np.abs(wanted - feed["image"]).mean() * 127.5 > 1
+
+
+def test_rounding_keeps_every_kernel_to_half_a_step():
+    weights = torch.randn(LARGE // 90 + 1, 10, 3, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    weights *= np.logspace(-2, 0, 10, dtype=np.float32)[None, :, None, None]  # a scale for all would lose the small ones
+    narrow, scales = rounded(weights)
+    assert narrow.dtype == np.int8 and (np.abs(narrow * scales.astype(np.float32) - weights) <= 0.52 * scales.astype(np.float32)).all()
+    small, none = rounded(weights[:2])
+    assert small.dtype == np.float16 and none.size == 0
 
 
 def test_a_filter_comes_back_from_its_file(tmp_path):

@@ -289,7 +289,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export = commands.add_parser("export", help="write a filter as ONNX, for other programs, phones and browsers")
     export.add_argument("what", help="a filter, such as age-filter, or its .safetensors file")
     export.add_argument("--out", type=Path, required=True, help="the .onnx file to write; with --web, a folder that exists")
-    export.add_argument("--web", action="store_true", help="for a page: the graph, and beside it the weights in 16 bits, half as large")
+    export.add_argument("--web", action="store_true", help="for a page: the graph, and beside it its weights in 8 and 16 bits, a third as large")
     export.set_defaults(run=_export, resume="Nothing was written.")
 
 
