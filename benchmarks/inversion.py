@@ -1,10 +1,11 @@
 """Inversion in numbers: how like the photo, how near to the true w, how well it edits, and how long it takes.
 
-    python benchmarks/inversion.py [astronaut] [own] [encoder] [classical] [bad] [--faces 100] [--threads 2]
+    python benchmarks/inversion.py [astronaut] [own] [encoder] [classical] [bad] [person] [--faces 100] [--threads 2]
 
 All pictures are full renders reduced to 256 px. Seconds are those of the wall clock, so nothing else should use the computer; seconds of
 the processor, all cores together, stand behind them. Identity is dlib's network: unless a line says "blind", the search uses it too, and
-a small distance there says less. Edits are scored by the judge, which neither the search nor the directions have used.
+a small distance there says less; "person" asks a second network, which no search has used (fetched by npm's client into build/readers).
+Edits are scored by the judge, which neither the search nor the directions have used.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -83,8 +86,8 @@ class House:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {"astronaut": table, "own": own, "encoder": encoded, "classical": classical, "bad": bad}
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all of them)")
+    parts = {"astronaut": table, "own": own, "encoder": encoded, "classical": classical, "bad": bad, "person": person}
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all but person)")
     parser.add_argument("--faces", type=int, default=100, help="how many generated faces in 'own' and 'encoder' (default 100)")
     parser.add_argument("--seconds", type=float, default=60, help="what the astronaut may take (default 60)")
     parser.add_argument("--steps", type=int, help="instead of seconds, and of 80 in 'own' and 'bad': for a busy computer")
@@ -97,7 +100,7 @@ def main() -> None:
     names = ("faces", "perceptual", "identity", "judge", "age-direction")
     encoder = dvlatent.load("encoder") if "encoder" in dvlatent.available() else None
     house = House(*[dvlatent.load(name) for name in names], encoder)
-    for name in arguments.parts or parts:
+    for name in arguments.parts or [part for part in parts if part != "person"]:  # that part alone needs a network
         with torch.no_grad():
             parts[name](house, arguments)
 
@@ -233,6 +236,34 @@ def bad(house: House, arguments: argparse.Namespace) -> None:
         identity = float((house.identity(picture) - house.identity(clean)).norm())
         line = describe(likeness(picture, photo, house.distance, house.identity))
         print(f"  seed {seed}, {angle:+3.0f} degrees: {took} {line}; from the clean face: identity {identity:.2f}", flush=True)
+
+
+def person(house: House, arguments: argparse.Namespace) -> None:
+    """Is it still she? With and without the identity loss, marked by the search's network and by one that no search has used."""
+    sys.path.append(str(Path(__file__).parent.parent / "recipes"))
+    from tfjs import FACERES, HUMAN, Features, fetch  # what a recipe reads other networks with
+
+    photo, features = portrait(), Features(*fetch(HUMAN, FACERES, Path("build/readers")))
+    mine, start = features(photo), dvlatent.broadcast(house.encoder(photo), house.faces.num_layers)
+    w = house.faces.mapping(dvlatent.normal(range(330_000, 330_200), house.faces.z_dim))
+    ws = dvlatent.broadcast(dvlatent.truncate(w, toward=house.faces.w_mean, psi=0.7), house.faces.num_layers)
+    strangers = torch.cat([features(house.faces.preview(some)) @ mine[0] for some in ws.split(8)])
+    print(f"200 strangers: cosine to the photo {strangers.mean():.2f} on average, {strangers.max():.2f} at most")
+
+    def show(name: str, picture: Tensor) -> None:
+        marks = float(features(picture) @ mine[0]), float((house.identity(picture) - house.identity(photo)).norm())
+        print(f"  {name:28} cosine {marks[0]:.2f}   identity {marks[1]:.2f}   {describe(likeness(picture, photo))}", flush=True)
+
+    show("encoder", house.draw(start))
+    found = {}
+    for name, weight in {"with the identity loss": InvertConfig().identity_weight, "without": 0.0}.items():
+        in_w, _ = house.find(photo, InvertConfig(steps=30, space="w", identity_weight=weight), start)
+        show(f"W, {name}", house.draw(in_w))
+        show(f"W+, {name}", house.draw(house.find(photo, InvertConfig(steps=24, split_after=0, identity_weight=weight), in_w)[0]))
+        found[name] = in_w
+    config, point = TuneConfig(steps=15, lr=3e-3, preview=True, locality_weight=0), found["with the identity loss"]
+    *_, step = tune(house.faces, photo, point, config, distance=house.distance, identity=house.identity)
+    show("W, tuned", house.draw(point, step.tuned))
 
 
 def photographed(face: Tensor, angle: float) -> Tensor:

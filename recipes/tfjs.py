@@ -220,6 +220,19 @@ class Faceres(nn.Module):
         return torch.stack([years, said["gender_pred/Sigmoid"][:, 0]], dim=1)
 
 
+class Features(nn.Module):
+    """What the network of Faceres sees before it answers: [batch, 3, size, size] -> [batch, 1024] of length one, to compare people with."""
+
+    def __init__(self, model_json: Path, weights_bin: Path) -> None:
+        super().__init__()
+        self.graph = TfjsGraph(json.loads(model_json.read_text()), weights_bin.read_bytes(), ("global_pooling/Mean",))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[batch, 3, size, size] -> [batch, 1024]."""
+        x = face_square(image, 224).flip(1) - torch.tensor(BGR_MEANS)[:, None, None]
+        return F.normalize(self.graph(x)["global_pooling/Mean"], dim=1)
+
+
 class FaceApi(nn.Module):
     """Perceived age and probability of perceived male, by a small Xception at 112 px: a reader to mark with. A Predictor, as Faceres."""
 
