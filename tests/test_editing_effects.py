@@ -1,6 +1,5 @@
 """What an edit does, on the toy face whose truth is known: a true direction moves one factor by one and leaks nothing."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from dvlatent.directions import Direction
-from dvlatent.editing.effects import Effects, carried, effects, effects_of, layer_sweep, leak_cut, leakage, success
+from dvlatent.editing.effects import Effects, effects, effects_of, leak_cut, leakage, success
 from dvlatent.errors import DirectionMismatch, ShapeError
 from dvlatent.latents import broadcast, normal, truncate
 from dvlatent.toy.faces import ToyFaces
@@ -180,20 +179,6 @@ def test_projection_cures_the_leak_of_a_mixed_direction():
     assert leak_cut(found["raw"], found["cure"], "age", "glasses").value == pytest.approx(1, abs=1e-4)
 
 
-# ---- layers
-
-
-def test_each_factor_is_carried_by_its_own_layers():
-    sweep = layer_sweep(toy, replace(age, layers=None), (1, 2), SEEDS, truth, render=show_ws)
-    assert list(sweep) == ["coarse", "middle", "fine", "all"]
-    fractions = {group: carried(part, sweep["all"], "age").value for group, part in sweep.items()}
-    assert fractions == pytest.approx({"coarse": 0, "middle": 1, "fine": 0, "all": 1}, abs=1e-5)
-    both = replace(age, vector=torch.nn.functional.normalize(age.vector + pose.vector, dim=0), layers=None)
-    sweep = layer_sweep(toy, both, (1,), SEEDS, truth, groups={"first": 0, "rest": [1, 2]}, render=show_ws)
-    assert carried(sweep["first"], sweep["all"], "pose").value == pytest.approx(1, abs=1e-5)
-    assert carried(sweep["first"], sweep["all"], "age").value == pytest.approx(0, abs=1e-5)
-
-
 # ---- refusals
 
 
@@ -222,5 +207,3 @@ def test_refuses_questions_without_an_answer():
     other = effects(toy, age, (1,), range(40, 80), truth, render=show_ws)
     with pytest.raises(ShapeError, match="same seeds"):
         leak_cut(found, other, "age", "smile")
-    with pytest.raises(ShapeError, match="same seeds"):
-        carried(found, other, "age")

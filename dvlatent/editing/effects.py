@@ -23,7 +23,7 @@ from dvlatent.directions import Direction, Edit
 from dvlatent.errors import ShapeError
 from dvlatent.faces.attributes import combine
 from dvlatent.faces.identity import SAME_PERSON_BELOW
-from dvlatent.latents import Layers, broadcast, layer_range, w_of
+from dvlatent.latents import broadcast, w_of
 from dvlatent.stats import Estimate, bootstrap
 from dvlatent.types import BATCH, Generator, Identity, Image, Predictor, Render, Ws, renderer
 
@@ -229,32 +229,6 @@ def leak_cut(raw: Effects, cure: Effects, edited: str, into: str) -> Estimate:
         return 1 - abs(leak_cure / own_cure) / abs(leak_raw / own_raw)
 
     return bootstrap(rows, cut)
-
-
-def layer_sweep(
-    generator: Generator,
-    direction: Direction,
-    amounts: Sequence[float],
-    seeds: Iterable[int],
-    predictors: Predictor | Sequence[Predictor],
-    groups: Mapping[str, Layers] | None = None,
-    **options: Any,
-) -> dict[str, Effects]:
-    """The same edit in each group of layers alone, coarse, middle and fine by default, and in "all": {group: Effects}.
-
-    `options` are arguments of `effects_of`.
-    """
-    groups = groups or {name: name for name in ("coarse", "middle", "fine")}
-    edits = {name: replace(direction, layers=layer_range(layers, generator.num_layers)) for name, layers in groups.items()}
-    return effects_of(generator, {**edits, "all": replace(direction, layers=None)}, amounts, seeds, predictors, **options)
-
-
-def carried(part: Effects, whole: Effects, name: str) -> Estimate:
-    """Which fraction of the whole edit's mean change a part of it makes alone (paired bootstrap). Parts need not add up to 1."""
-    if part.seeds != whole.seeds:
-        raise ShapeError("part and whole were measured on different faces: measure both with the same seeds, as layer_sweep does.")
-    rows = np.stack([_unit_changes(one)[:, one.at(name)] for one in (part, whole)], axis=1)  # [face, 2]
-    return bootstrap(rows, lambda faces: faces[:, 0].mean() / faces[:, 1].mean())
 
 
 def _unit_changes(one: Effects) -> Float[np.ndarray, "face name"]:

@@ -304,7 +304,7 @@ person = coordinates([20_024])
 amounts = {"younger": -1, "older": 1, "much older": 1.6}
 rows = torch.cat([(amount * edit)(person) for amount in amounts.values() for edit in edits.values()])
 fig = plot.labeled_grid(
-    faces.preview(rows), rows=list(amounts), columns=list(edits), caption="Raw, she becomes a bald man. Projected or balanced, gray short hair and glasses come. Both: her hair stays, and no glasses.",
+    images.resize(faces.preview(rows), 192), rows=list(amounts), columns=list(edits), caption="Raw, she becomes a bald man. Projected or balanced, gray short hair and glasses come. Both: her hair stays, and no glasses.",
 )  # fmt: skip
 plot.show(fig, alt="One woman, three ages by five formulas. Raw: a girl, a man, a bald old man. Projected and balanced: short gray hair and glasses. "
           "LDA: she keeps her hair, the wall turns bright green. Both: an old woman with her own hair.")
@@ -415,6 +415,8 @@ plot.show(fig, alt="A four by four table. The diagonal is one. Age moves nothing
           "away; all other cells are small or have intervals that cross zero.")
 
 # %% [markdown]
+# **Check your guess:** nothing beyond its interval. But "male" and "glasses" each take a third of a smile away: men and wearers smile less in this population.
+#
 # ## Which layers carry age?
 #
 # The shipped formula moves layers 3 to 15. Why not all sixteen? The same two steps, in some of the layers only:
