@@ -21,7 +21,7 @@
 #
 # **Before this:** [00 · Start here](00_start_here.ipynb) and, better, [03 · Sampling faces](03_stylegan_sampling.ipynb)
 #
-# **Time:** 60 s of computing on two CPU cores, 45 minutes of yours
+# **Time:** 40 s of computing on two CPU cores, 45 minutes of yours
 #
 # **Explains:** the part of the video in which two vectors are averaged and one face turns into another
 

@@ -20,7 +20,7 @@
 #
 # **Before this:** [03 · Sampling faces](03_stylegan_sampling.ipynb) and [04 · Averages and journeys](04_averaging_and_interpolation.ipynb)
 #
-# **Time:** 85 s of computing on two CPU cores, twice 40 minutes of yours (a place to stop is marked)
+# **Time:** 65 s of computing on two CPU cores, twice 40 minutes of yours (a place to stop is marked)
 #
 # **Explains:** the heart of the video: thousands of faces, a network that reads them, two mean vectors
 

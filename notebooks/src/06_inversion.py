@@ -22,7 +22,7 @@
 #
 # **Before this:** [05 · Where is age?](05_finding_directions.ipynb)
 #
-# **Time:** 85 s of computing on two CPU cores, 50 minutes of yours
+# **Time:** 60 s of computing on two CPU cores, 50 minutes of yours
 #
 # **Explains:** the question everybody asks after the ageing of strangers: "and how does *my* face get in there?"
 
@@ -53,7 +53,7 @@ from dvlatent.whitening import Whitening, levels
 # %% [markdown]
 # ## The photo
 #
-# Whose face may one use to teach? This one: a portrait that NASA took of the astronaut Eileen Collins, in the public domain.
+# Whose face may one use to teach? This one: NASA's portrait of the astronaut Eileen Collins, in the public domain.
 #
 # The generator knows faces in one place only: eyes here, mouth there, as its training photos ([FFHQ](https://arxiv.org/abs/1812.04948)) were cut. So the first step is
 # to find 68 points on the face ([Kazemi and Sullivan 2014](https://doi.org/10.1109/CVPR.2014.241)) and to cut out the square that puts them there, turned upright. That is **alignment**.
@@ -163,7 +163,7 @@ plot.show(fig, alt="The astronaut as she is; shifted, with a dark strip along th
           "then two generated women with long hair.")
 
 # %% [markdown]
-# **Check your guess.** Read the columns. For pixels, a mirror is nearly as bad as being somebody else, while a blur that loses every
+# **Check your guess.** For pixels, a mirror is nearly as bad as being somebody else, while a blur that loses every
 # wrinkle is nothing. The perceptual distance hardly notices the dark, but minds a shift and a mirror. Identity overlooks both, and stumbles over the
 # blur. Each is blind somewhere. So the search adds up all three.
 #
@@ -244,7 +244,7 @@ found, seconds = step.ws, time.perf_counter() - began
 with torch.no_grad():
     portrait = images.resize(faces.synthesis(found).clamp(-1, 1), 256)
 now = likeness(portrait, face, distance, identity)
-print(f"layers of the w in W differ by {in_w.std(dim=1).max():.1f}, in W+ by up to {found.std(dim=1).max():.1f}")
+print(f"numbers that were found: {in_w[:, 0].numel()} in W, {found.numel()} in W+")
 
 # %% tags=["nbval-ignore-output"]
 print(f"{now.psnr_db[0]:.1f} dB, identity distance {now.identity[0]:.2f}, in {seconds:.0f} s")  # the last digit differs between computers
@@ -272,8 +272,7 @@ plot.show(fig, alt="Three falling curves, each as a share of its start: pixels a
 # ## The bargain: likeness against editability
 #
 # W+ comes nearer to any photo. It also holds points far from all that the generator ever drew, and out there the directions of lesson 05 mean less
-# ([Tov et al. 2021](https://arxiv.org/abs/2102.02766)). We have one answer in W and one in W+. Walk along the straight line from the one to the other, and beyond. At every station: how like
-# is she, and how many years does the same edit give?
+# ([Tov et al. 2021](https://arxiv.org/abs/2102.02766)). Walk along the straight line from the answer in W to the one in W+, and beyond: how like is she, and how many years does the same edit give?
 #
 # > **Predict:** where does the age direction, +2 steps, gain more years: at the end in W, or at the end in W+?
 
@@ -455,8 +454,8 @@ plot.show(fig, alt="A woman with a flat blue hat drawn on, with a flat hand over
 # **Check your guess.** Its training photos had a few hats: so the flat drawing becomes something like cloth. They had hardly any hands: so
 # it takes the hand away and *invents* a mouth behind it. And of a lying head it makes somebody else: no w at all draws one that lies.
 #
-# It never says "I do not know this". The answer is plausible, and just for that reason not always *true*: whose smile was that behind the
-# hand? The same holds for scars, and for all people whom the training photos show seldom (lesson 11).
+# It never says "I do not know this". The answer is plausible, and not always *true*: whose smile was that behind the
+# hand? The same holds for scars, and for all people whom the training photos show seldom.
 #
 # ## Your own photo
 #
