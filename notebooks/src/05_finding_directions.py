@@ -163,8 +163,8 @@ print(f"angle between 'older' and 'more male': {find.angle_degrees(raw, gender):
 # %% [markdown]
 # The difference of two averages contains *everything* in which the groups differ. Statisticians call gender a **confounder** here.
 #
-# On real faces nobody knows the true direction of age. On the drawn toy face we do, and it has a dial for how strongly age and glasses
-# go together in its population:
+# On real faces nobody knows the true direction of age. On the drawn toy face we do, and a dial says how strongly age and glasses
+# go together:
 
 # %%
 ties, angles = [0, 0.3, 0.6, 0.9], {"difference of means": [], "balanced by glasses": [], "regression": []}
@@ -199,7 +199,7 @@ plot.show(fig, alt="Degrees off the truth against correlation. Difference of mea
           "Regression: 0 everywhere.")
 
 # %% [markdown]
-# At a correlation of 0.9 balancing hardly helps: hardly any young face wears what the old wear, and a mean of few faces drifts by chance. (The
+# At a correlation of 0.9 balancing hardly helps: few faces are left that count, and their mean drifts by chance. (The
 # regression is exact because the toy's age is a straight line in w.)
 #
 # ## Cures, by hand
@@ -277,8 +277,8 @@ for name, cure in cures.items():
     print(f"{name:11} angle to raw {find.angle_degrees(raw, cure):3.0f}°, to 'more male' {find.angle_degrees(gender, cure):3.0f}°")
 
 # %% [markdown]
-# Angles are not yet faces. We edit unseen people, and ask the **judge**: a network of ours that sees the whole face and learned on other faces than the finder's. (But it
-# learned the finder's labels: it cannot catch what is wrong with *them*.) Each cure gets a strength, chosen on other people, that adds about as many years.
+# We edit unseen people, and ask the **judge**: a network of ours that sees the whole face and learned on other faces than those of the search. (But it
+# learned the predictors' labels: it cannot catch what is wrong with *them*.) Each cure gets a strength, chosen on other people, that adds about as many years.
 
 # %%
 judge, identity = dvlatent.load("judge"), dvlatent.load("identity")
@@ -296,8 +296,7 @@ for name, one in found.items():
     print(f"{name:16} {years.mean():11.0f}  {leak:>22} {far:>22} {100 * (one.identity[0] < 0.6).float().mean():8.0f} %")
 
 # %% [markdown]
-# **Check your guess.** The leak falls from half a gender per 20 years to a tenth or so. At about equal years the cures also keep the person better, but nobody well: much of what makes
-# somebody look old makes them look like somebody else. (500 adults: `python benchmarks/directions.py`.)
+# **Check your guess.** The leak falls from half a gender per 20 years to a tenth or so. At about equal years the cures also keep the person better, but nobody well. (500 adults: `python benchmarks/directions.py`.)
 
 # %%
 person = coordinates([20_024])
@@ -415,7 +414,7 @@ plot.show(fig, alt="A four by four table. The diagonal is one. Age moves nothing
           "away; all other cells are small or have intervals that cross zero.")
 
 # %% [markdown]
-# **Check your guess:** nothing beyond its interval. But "male" and "glasses" each take a third of a smile away: men and wearers smile less in this population.
+# **Check your guess:** nothing beyond its interval. But "male" and "glasses" each take a third of a smile away.
 #
 # ## Which layers carry age?
 #
@@ -446,9 +445,8 @@ plot.show(fig, alt="One woman seven times. Layers 0 to 2: thin glasses. 3 and 4:
 # %% [markdown]
 # ## A sharper question
 #
-# The formula asks what old faces have in common. But we wanted: *what must change in **this** face to look older?* All is a
-# network, from w to the finder's years and to the identity, so that question has a gradient. Start at two steps of the formula, give
-# every layer its own vector, and ask for 30 years, the same person and the same colours:
+# The formula asks what old faces have in common. But we wanted: *what must change in **this** face to look older?* From w to the years that the predictor (the **finder**) reads, all is
+# a network, so that question has a gradient. Start at two steps of the formula, give every layer its own vector, and ask for 30 years, the same person and the same colours:
 
 # %%
 import torch.nn.functional as F
@@ -482,7 +480,7 @@ step = next(optimize_edit(faces, older, reader, identity, config))
 check("the loss by hand is optimize_edit's", wish(first)[0], step.loss, tol=1e-2)
 
 # %% [markdown]
-# > **Predict:** twelve updates by gradient, for this one woman. Will the loss fall? Will she look old?
+# > **Predict:** twelve updates, for this one woman. Will the loss fall? Will she look old?
 
 # %% tags=["nbval-ignore-output"]
 at = (first @ space.inverse).requires_grad_()  # in standard deviations of the population
@@ -657,8 +655,8 @@ check("exercise 3", regression, lambda f: abs(np.asarray(f(w, population.column(
 #
 # **Question:** is there one direction along which every face grows older, and does nothing else change along it?
 #
-# **Answer:** the first, nearly; the second, no. The difference of two groups is everything in which they differ, and so it made men of women. Balanced and projected,
-# most of that leak is gone; but nobody stays quite the same person.
+# **Answer:** the first, nearly; the second, no. The difference of two groups is everything in which they differ: it made men of women. Balanced and projected,
+# most of that leak is gone; but nobody stays quite the same.
 #
 # ## What next
 #
