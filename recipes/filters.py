@@ -17,7 +17,7 @@ from pathlib import Path
 import age_filter
 from common import parser, run
 
-from dvlatent.cli.filters import distill_folder
+from dvlatent.cli.distillation import distill_folder
 from dvlatent.cli.main import main as dvlatent
 from dvlatent.training import accelerated
 

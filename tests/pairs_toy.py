@@ -33,7 +33,7 @@ def parts():
 
 
 if __name__ == "__main__":  # a process of its own: python pairs_toy.py FOLDER COUNT [seconds to wait after each block]
-    from dvlatent.cli.filters import process
+    from dvlatent.cli.distillation import process
 
     torch.set_num_threads(1)
     made, (rank, world_size) = parts(), process()

@@ -369,7 +369,7 @@ def parsers():
 
     from dvlatent.cli.main import parser
 
-    found, run = {"dvlatent": parser}, common.run
+    found, run = {"dvlatent": lambda words: parser()}, common.run
     try:
         for name in (name for name in FILES if re.fullmatch(r"recipes/\w+\.py", name) and '"__main__"' in read(name)):
             common.run = lambda make, arguments, *rest, name=name, **more: found.update({name: lambda words: arguments}) or 0

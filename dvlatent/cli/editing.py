@@ -110,13 +110,14 @@ def _add_find(commands: argparse._SubParsersAction) -> None:
 
 
 def _find(arguments: argparse.Namespace) -> int:
-    from dvlatent.checkpoint import check_path, save_direction
+    from dvlatent import checkpoint
     from dvlatent.editing import survey
     from dvlatent.editing.find import find, measured_on
     from dvlatent.zoo import load
 
-    check_out(check_path(arguments.out), arguments.overwrite)
-    population = survey.load(arguments.population or survey.SHIPPED)
+    check_out(checkpoint.check_path(arguments.out), arguments.overwrite)
+    file = arguments.population or survey.SHIPPED
+    population = survey.load(file)
     population = population.take(arguments.faces) if arguments.faces else population
     generator = load("faces")
     print(f"Comparing {len(population):,} faces ...", file=sys.stderr)
@@ -126,9 +127,10 @@ def _find(arguments: argparse.Namespace) -> int:
     if arguments.without:
         others = [find(generator, population, name, "logistic") for name in arguments.without]  # what each is read from
         direction = measured_on(direction.without(*others), generator, population)
-    found_by = direction.found_by | {"command": command_of(arguments)}
+    scored_by = checkpoint.load(file, "population")[1].get("scored_by", "attributes,landmarks")
+    found_by = direction.found_by | {"scored_by": str(scored_by), "command": command_of(arguments)}
     direction = replace(direction, name=arguments.name or direction.name, found_by=found_by)
-    save_direction(direction, arguments.out)
+    checkpoint.save_direction(direction, arguments.out)
     print(f"{arguments.out}: {direction.name}, one step is {direction.step:.3g} in W")
     print("\n".join(f"  {what}: {value}" for what, value in direction.found_by.items()))
     return 0

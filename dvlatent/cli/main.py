@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from dvlatent import __version__
-from dvlatent.cli import app, editing, faces, filters, inversion
+from dvlatent.cli import app, distillation, editing, faces, filter, inversion
 from dvlatent.cli.arguments import Parser
 from dvlatent.errors import DvlatentError
 
@@ -25,7 +25,7 @@ Start here:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code: 0 done, 1 refused (one sentence on stderr), 130 or 143 stopped."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    made = parser(argv)
+    made = parser()
     arguments = made.parse_args(argv, argparse.Namespace(argv=argv))
     if "run" not in arguments:
         made.print_help()
@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 143 if isinstance(stop, Terminated) else 130
 
 
-def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The parser of every command; `argv` says which one is called, for options that depend on the weights that we ship."""
+def parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
     layout = argparse.RawDescriptionHelpFormatter
     made = Parser(prog="dvlatent", description=WELCOME, formatter_class=layout)
     made.add_argument("--version", action="version", version=f"dvlatent {__version__}")
@@ -66,7 +66,8 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     faces.add(commands)
     editing.add(commands)
     inversion.add(commands)
-    filters.add(commands, argv)
+    distillation.add(commands)
+    filter.add(commands)
     app.add(commands)
     return made
 

@@ -24,7 +24,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dvlatent import images
-from dvlatent.directions import Direction
+from dvlatent.directions import Direction, Edit
 from dvlatent.errors import CheckpointError, ShapeError
 from dvlatent.faces.attributes import combine
 from dvlatent.latents import broadcast, w_of
@@ -86,7 +86,6 @@ class Rules:
     identity_limit: float = 0.6  # from this identity distance on, the picture after shows another person
 
 
-READS = {"age": "attributes", "male": "attributes"}  # which predictor gives a score; landmarks give the others
 CLEAN = {"sure": (0.4, 99.0), "others": (-99.0, 0.3), "yaw": (-45.0, 45.0)}
 POSE = {"yaw": 8.0, "pitch": 8.0, "roll": 3.0}
 RULES = {  # of the directions that we ship; the scores are those of attributes, landmarks and clean
@@ -94,6 +93,41 @@ RULES = {  # of the directions that we ship; the scores are those of attributes,
     "gender": Rules("male", 1.5, 0.5, (-4.0, 4.0), True, {**POSE, "age": 12.0, "smile": 0.5, "mouth_open": 0.15}, CLEAN, 0.75),
     "smile": Rules("smile", 0.15, 0.1, (-0.3, 1.6), False, {**POSE, "age": 10.0, "male": 0.35}, CLEAN, 0.55),
 }
+
+
+STAY = {**POSE, "age": 12.0, "male": 0.35, "smile": 0.5, "mouth_open": 0.15}  # what may change by so much when something else is edited
+
+
+def rules_for(edit: Direction | Edit, names: Sequence[str], score: str | None = None, min_change: float | None = None) -> Rules:
+    """Rules for pairs of any edit, for predictors of these `names`. Age, gender and smile have their own: `RULES`.
+
+    The score is the one that the direction was found by, unless you name another. Every step must move it by `min_change`: a fifth of its
+    standard deviation among the faces that `find` compared, as the rules of age and smile ask; half of that is the tolerance, and a face
+    beyond the lowest or highest 2 % may stay where it is. What else may change is `STAY`. Raises ShapeError if it is unknown what the edit
+    changes, or how far.
+    """
+    first = _terms(edit)[0][1]
+    found = first.found_by
+    own = RULES[first.name].score if first.name in RULES else None
+    score = score or str(found.get("score") or own or "")
+    if score not in names:
+        what = f"'{score}', which nobody reads here" if score else "nobody knows what"
+        raise ShapeError(f"the edit '{first.name}' changes {what}: say --score and one of {', '.join(names)}, or name more --predictors.")
+    rules = next((one for one in RULES.values() if one.score == score), None)
+    if rules is None:
+        std = float(found.get("score_std", 0)) if found.get("score") == score else 0.0
+        if not (std or min_change):
+            raise ShapeError(f"how far must '{score}' move in a step? '{first.name}' does not say: give --min-change, or find it again.")
+        ends = (float(found["score_low"]), float(found["score_high"])) if std else (-1e9, 1e9)
+        rules = Rules(score, 0.2 * std, 0.1 * std, ends, False, {name: limit for name, limit in STAY.items() if name != score}, CLEAN)
+    if min_change:
+        rules = replace(rules, min_change=min_change, tolerance=min_change / 2)
+    read = {part: {name: limit for name, limit in getattr(rules, part).items() if name in names} for part in ("max_change", "within")}
+    return replace(rules, **read)
+
+
+def _terms(edit: Direction | Edit) -> tuple[tuple[float, Direction], ...]:
+    return edit.terms if isinstance(edit, Edit) else ((1.0, edit),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +153,7 @@ class PairStep:
 
 def candidates(
     generator: Generator,
-    direction: Direction,
+    edit: Direction | Edit,
     seeds: Iterable[int],
     predictors: Predictor | Sequence[Predictor],
     identity: Identity | None,
@@ -131,13 +165,14 @@ def candidates(
 ) -> Iterator[PairStep]:
     """Draw the face of each seed before and after its edit, score both, and check the pair.
 
-    Only the direction's own `layers` are moved, and the generator's noise is constant: nothing differs but the edit. The predictor of the
-    edited score reads each picture and its mirror image, and both readings must pass. `render` is as in `survey`. Leave the judge out of
-    `predictors`: it measures the student later. Raises DirectionMismatch for a direction of another generator, ShapeError for a rule about
-    a score that no predictor gives.
+    Only the layers of the direction are moved (an edit moves all its directions together), and the generator's noise is constant: nothing
+    differs but the edit. The predictor of the edited score reads each picture and its mirror image, and both readings must pass. `render`
+    is as in `survey`. Leave the judge out of `predictors`: it measures the student later. Raises DirectionMismatch for a direction of
+    another generator, ShapeError for a rule about a score that no predictor gives.
     """
     config, seeds = config or PairsConfig(), list(seeds)
-    direction.check(generator)
+    for _, direction in _terms(edit):
+        direction.check(generator)
     several = [predictors] if hasattr(predictors, "names") else list(predictors)
     predictor, draw = combine(several), renderer(generator, render)[0]
     if missing := sorted({rules.score, *rules.max_change, *rules.within} - set(predictor.names)):
@@ -149,7 +184,9 @@ def candidates(
         with torch.no_grad():
             ws = broadcast(w_of(generator, chosen, config.psi), generator.num_layers)
             strength = torch.tensor([config.strength(seed) for seed in chosen], dtype=torch.float32)
-            moved = direction.move(ws, strength.to(ws))
+            moved = ws
+            for amount, direction in _terms(edit):
+                moved = direction.move(moved, amount * strength.to(ws))
             pictures = [images.from_uint8(images.to_uint8(draw(one))) for one in (ws, moved)]
             scores = torch.stack([predictor(picture).float().cpu() for picture in pictures])  # [2, batch, name]
             mirrored = torch.stack([read(picture.flip(-1)).cpu() for picture in pictures])  # [2, batch]
@@ -218,7 +255,7 @@ class PairsProgress:
 def write_pairs(
     folder: Path | str,
     generator: Generator,
-    direction: Direction,
+    edit: Direction | Edit,
     count: int,
     predictors: Predictor | Sequence[Predictor],
     identity: Identity | None,
@@ -229,8 +266,11 @@ def write_pairs(
     rank: int = 0,
     world_size: int = 1,
     render: Render | None = None,
+    **about: object,
 ) -> Iterator[PairsProgress]:
     """Fill a folder until it holds `count` pairs; yields after every block of seeds. Call it again to resume, or with a larger count.
+
+    `about` is what else pairs.json should say, such as the command.
 
     Process `rank` of `world_size` draws the blocks rank, rank + world_size, ...; all processes use the same folder. What a killed process
     left out is drawn by the next call. Raises CheckpointError for a folder of other pairs, ShapeError for a count below 1 or an impossible
@@ -239,25 +279,24 @@ def write_pairs(
     folder, config = Path(folder), config or PairsConfig()
     if count < 1 or not 0 <= rank < world_size:
         raise ShapeError(f"{count} pairs by process {rank} of {world_size}: give a count of 1 or more, and a process number from 0.")
-    digest = hashlib.sha256(direction.vector.detach().cpu().float().numpy().astype("<f4").tobytes()).hexdigest()
     settings = {
         "kind": "pairs",
         "generator": fingerprint(generator),
         "render": renderer(generator, render)[1],
-        "direction": {"name": direction.name, "layers": direction.layers, "step": direction.step, "sha256": digest},
+        "direction": _described(edit),
         "config": asdict(config),
         "rules": asdict(rules),
         "names": list(combine(predictors).names),  # the columns of before and after in a shard
         "first_seed": first_seed,
         "block": BLOCK,
     }
-    _prepare(folder, json.loads(json.dumps(settings)), count)
+    _prepare(folder, json.loads(json.dumps(settings)), {"count": count, **about})
     shards = _read_shards(folder, first_seed)
     for block in itertools.count(rank, world_size):
         if sum(len(shard["pairs"]) for number, shard in shards.items() if number < block) >= count:
             break
         if block not in shards:
-            steps = list(candidates(generator, direction, _seeds(first_seed, block), predictors, identity, rules, config, render=render))
+            steps = list(candidates(generator, edit, _seeds(first_seed, block), predictors, identity, rules, config, render=render))
             _write_block(folder, block, steps)
             shards = _read_shards(folder, first_seed, shards)
             yield _progress(shards, count, tuple(steps))
@@ -286,6 +325,8 @@ class Pairs:
     @property
     def command(self) -> str:
         """The command that makes the same pairs again."""
+        if "command" in self.settings:
+            return str(self.settings["command"])
         config, full = self.settings["config"], "" if self.settings["render"] == "preview" else " --full"
         edit = f"{self.settings['direction']['name']}:{config['low']:+g}..{config['high']:+g}"
         options = f"--psi {config['psi']:g} --first-seed {self.settings['first_seed']} --count {len(self.rows)}{full}"
@@ -316,10 +357,26 @@ class Pairs:
         return images.read(path)
 
 
-def _prepare(folder: Path, settings: dict[str, Any], count: int) -> None:
+def _described(edit: Direction | Edit) -> dict[str, Any]:
+    """What is moved, for the settings: names, layers and steps, and the hash of all vectors."""
+    terms, sha256 = _terms(edit), hashlib.sha256()
+    for _, one in terms:
+        sha256.update(one.vector.detach().cpu().float().numpy().astype("<f4").tobytes())
+    rows = [{"layers": one.layers, "step": one.step} for _, one in terms]
+    if isinstance(edit, Direction):
+        return {"name": edit.name, **rows[0], "sha256": sha256.hexdigest()}
+    amounts = [{"amount": amount, **row} for (amount, _), row in zip(terms, rows, strict=True)]
+    return {"name": ", ".join(dict.fromkeys(one.name for _, one in terms)), "terms": amounts, "sha256": sha256.hexdigest()}
+
+
+def _prepare(folder: Path, settings: dict[str, Any], about: dict[str, Any]) -> None:
     """Make the folder and write its settings, after a check that it has the same ones if it exists."""
-    for name in (*SIDES, "shards"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    try:
+        for name in (*SIDES, "shards"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        words = f"{folder} cannot be filled ({reason.strerror}). Choose a folder that is yours, on a disk with room."
+        raise CheckpointError(words) from reason
     found = _read_settings(folder) if (folder / "pairs.json").exists() else settings
     other = [name for name in settings if found.get(name) != settings[name]]
     if other:
@@ -327,7 +384,7 @@ def _prepare(folder: Path, settings: dict[str, Any], count: int) -> None:
             f"{folder} holds pairs of another {', '.join(other)} ({', '.join(str(found.get(name)) for name in other)[:300]}). "
             "Choose an empty folder, or ask for the same."
         )
-    _write_text(folder / "pairs.json", json.dumps({**settings, "count": count}))
+    _write_text(folder / "pairs.json", json.dumps({**settings, **about}))
 
 
 def _seeds(first_seed: int, block: int) -> range:

@@ -329,14 +329,24 @@ def train_filter(
         scores = trial_scores(step.ema, unseen, perceptual)
         save_filter(out, step.ema, {**about, "steps_done": step.index + 1, "amplified": round(factor, 3), "scores": scores})
         kept.unlink(missing_ok=True)
-        print("\n".join([f"{out}: on {min(64, len(unseen))} unseen pairs", *(f"  {name:18} {score}" for name, score in scores.items())]))
+        print(f"{out}: on {min(64, len(unseen))} unseen pairs\n{score_table(scores)}")
+
+
+def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """What `trial_scores` found, in lines, with a warning if the filter is worse than no filter."""
+    lines = [f"  {'':18}{'PSNR dB':>9}{'perceptual':>12}{'left':>7}   (left: 0 is the teacher, 1 is no better than no edit)"]
+    lines += [f"  {name:18}{row['psnr_db']:9.2f}{row['perceptual']:12.4f}{row['left']:7.2f}" for name, row in scores.items()]
+    if worse := [name for name, row in scores.items() if row["left"] >= 1]:
+        lines += [f"Warning: worse than doing nothing ({', '.join(worse)}): train for more --steps, or on more pairs."]
+    return "\n".join(lines)
 
 
 def split(pairs: Pairs, holdout: int) -> tuple[Subset, Subset]:
     """Pairs to learn from, forwards and backwards, and the first `holdout` ones, forwards only. Raises ShapeError if none are left."""
     rows = len(pairs) // 2
     if not 1 <= holdout < rows:
-        raise ShapeError(f"{holdout} of {rows} pairs cannot be held out: hold out 1 or more, and make more pairs with `dvlatent pairs`.")
+        advice = f"say --holdout {rows // 4 or 1}, or make" if rows > 1 else "make"
+        raise ShapeError(f"{holdout} of {rows} pairs cannot be held out to measure on: {advice} more pairs with `dvlatent pairs`.")
     return Subset(pairs, [*range(holdout, rows), *range(rows + holdout, 2 * rows)]), Subset(pairs, range(holdout))
 
 

@@ -94,6 +94,8 @@ def find(
     score, others = column(population, name), [column(population, other) for other in balance]
     w = population.latents(generator)[1].detach().cpu().double().numpy()
     found_by: dict[str, str | int | float] = {"method": by, "score": name, "faces": len(w), "seeds": seed_ranges(population.seeds)}
+    rare = dict(zip(("score_low", "score_high"), np.quantile(score, (0.02, 0.98)).tolist(), strict=True))
+    found_by |= {"score_std": float(score.std()), **rare}  # what `pairs.rules_for` asks with
     if by == "ridge":
         fit = ridge_regression(w, score, ridge)
     else:

@@ -1,4 +1,4 @@
-"""`dvlatent pairs`, `distill`, `filter` and `export`, in words and files, with toys in the place of the real networks."""
+"""`dvlatent pairs`, `distill` and `export`, in words and files, with toys in the place of the real networks."""
 
 import re
 import subprocess
@@ -10,20 +10,19 @@ import filters as recipe
 import pytest
 import torch
 from distill_tiny import Blurred
-from imageio_ffmpeg import get_ffmpeg_exe
 from pairs_toy import CONFIG, RULES, Colors, identity, parts
-from PIL import Image as Pillow
 
-from dvlatent import checkpoint, images, load, video, zoo
-from dvlatent.cli.filters import parse_edit
+from dvlatent import checkpoint, load, zoo
+from dvlatent.cli.distillation import parse_edit
 from dvlatent.cli.main import main
 from dvlatent.distillation import pairs as pairs_module
 from dvlatent.distillation import train as train_module
-from dvlatent.distillation.filter import Filter, apply_to_photo
+from dvlatent.distillation.filter import Filter
 from dvlatent.distillation.pairs import Pairs, write_pairs
 from dvlatent.distillation.pix2pixhd import Student
 from dvlatent.distillation.train import DistillConfig, distill
 from dvlatent.errors import ShapeError
+from dvlatent.latents import broadcast, w_of
 from dvlatent.toy.faces import ToyFaces
 from dvlatent.training import progress
 
@@ -48,7 +47,6 @@ def small_house(monkeypatch):
     for name, thing in things.items():
         monkeypatch.setitem(zoo.LOADERS, name, lambda thing=thing: thing)
     monkeypatch.setitem(pairs_module.RULES, "age", replace(RULES, within={}))
-    monkeypatch.setitem(pairs_module.READS, "blue", "attributes")
     monkeypatch.setattr(pairs_module, "BLOCK", 8)
 
 
@@ -61,9 +59,70 @@ def test_the_command_makes_pairs_and_goes_on(small_house, tmp_path, capsys):
     assert len(ids) == 3 and ids[0] == "0000000002"
     assert main([*command, "--count", "5"]) == 0 and Pairs(tmp_path / "p").ids[:3] == ids and len(Pairs(tmp_path / "p")) == 5
     assert main([*command, "--count", "3", "--psi", "0.5"]) == 1 and "another config" in capsys.readouterr().err
-    for edit, words in (("nose:2", "no rules for pairs of 'nose'"), ("age", "is no edit")):
+    for edit, words in (("nose:2", "'nose' is no edit: say one of"), ("age", "is no edit")):
         assert main(["pairs", "--edit", edit, "--out", "p"]) == 1 and words in capsys.readouterr().err
-    assert Pairs(tmp_path / "p").command == "dvlatent pairs --edit \"age:-2..+2\" --psi 0.8 --first-seed 2 --count 5 --full --out p"
+    assert Pairs(tmp_path / "p").command == "dvlatent pairs --edit age:-2..+2 --out p --first-seed 2 --count 5"
+
+
+def test_any_surveyed_attribute_becomes_a_filter(monkeypatch, tmp_path, capsys):
+    """survey, find, pairs, distill, filter for an attribute that nobody wrote rules for: the blue of the background."""
+
+    class Shapes:
+        names = ("smile", "background")
+
+        def __call__(self, image):
+            return torch.stack([image[:, 0].mean((1, 2)), (image[:, 2] - image[:, 0])[:, :12, :12].mean((1, 2))], dim=1)
+
+    toy = ToyFaces(resolution=128)
+    mine = {"faces": toy, "mine": Shapes(), "attributes": Colors(), "landmarks": Shade(), "identity": identity, "perceptual": Perceptual()}
+    for name, thing in mine.items():
+        monkeypatch.setitem(zoo.LOADERS, name, lambda thing=thing: thing)
+    monkeypatch.setattr(pairs_module, "CLEAN", {})
+    monkeypatch.setattr(pairs_module, "BLOCK", 8)
+    monkeypatch.setattr(train_module, "Student", partial(Student, width=4, blocks=1))
+    monkeypatch.chdir(tmp_path)
+    assert main("survey --faces 120 --predictors mine --out some.safetensors".split()) == 0
+    find = "find --attribute background --by ridge --population some.safetensors --out backdrop.safetensors --name backdrop"
+    assert main(find.split()) == 0 and abs(float(load("backdrop.safetensors").vector @ toy.truth["background"].vector)) > 0.7
+    pairs = "pairs --edit backdrop.safetensors:-2..+2 --count 6 --first-seed 2 --out pairs".split()
+    capsys.readouterr()
+    assert main([*pairs, "--keep", "nose=1"]) == 1 and "--keep nose: what may stay is one of red, green" in capsys.readouterr().err
+    assert main([*pairs, "--keep", "red=0.9", "--keep", "smile=any", "--identity-limit", "9"]) == 0
+    found, words, rules = load("backdrop.safetensors").found_by, capsys.readouterr().err, Pairs("pairs").settings["rules"]
+    assert f"background moves by {found['score_std'] / 5:.3g} for each step" in words and "more than: red 0.9 (--keep)" in words
+    assert rules["score"] == "background" and rules["min_change"] == pytest.approx(0.2 * found["score_std"])
+    assert rules["max_change"] == {"red": 0.9} and rules["identity_limit"] == 9 and Pairs("pairs").settings["scored_by"][-1] == "mine"
+    distill = "distill pairs --out mine.safetensors --steps 1 --batch 2 --coarse-steps 0 --no-bf16 --holdout".split()
+    assert main([*distill, "9"]) == 1 and "9 of 6 pairs cannot be held out to measure on: say --holdout 1" in capsys.readouterr().err
+    assert main([*distill, "2"]) == 0 and "PSNR dB" in capsys.readouterr().out
+    assert main([*distill, "2"]) == 1 and "mine.safetensors is there already" in capsys.readouterr().err
+    filtered, face = load("mine.safetensors"), Pairs("pairs").batch([0])[0]
+    assert filtered.name == "backdrop" and not torch.equal(filtered(face, 2.0), filtered(face, -2.0))
+
+
+def test_rules_of_an_edit_that_says_nothing_are_asked_for(monkeypatch, tmp_path, capsys):
+    toy = ToyFaces(resolution=128)
+    mine = {"faces": toy, "attributes": Colors(), "landmarks": Shade(), "identity": identity}
+    for name, thing in mine.items():
+        monkeypatch.setitem(zoo.LOADERS, name, lambda thing=thing: thing)
+    monkeypatch.setattr(pairs_module, "CLEAN", {})
+    monkeypatch.setattr(pairs_module, "BLOCK", 8)
+    monkeypatch.chdir(tmp_path)
+    both = 1.0 * replace(toy.truth["background"], found_by={}) + 0.1 * replace(toy.truth["age"], found_by={})
+    checkpoint.save_edit(both, "both.safetensors")
+    pairs = "pairs --edit both.safetensors:+2 --count 3 --out pairs --first-seed 2".split()
+    assert main(pairs) == 1 and "nobody knows what: say --score and one of red, green, blue" in capsys.readouterr().err
+    assert main([*pairs, "--score", "blue"]) == 1 and "how far must 'blue' move in a step?" in capsys.readouterr().err
+    assert main([*pairs, "--score", "blue", "--min-change", "0.01", "--identity-limit", "9"]) == 0
+    a, b, strength = Pairs("pairs").batch([0])
+    by_hand = [toy.synthesis(ws) for seed in [int(Pairs("pairs").ids[0])] for ws in both_sides(toy, both, seed)]
+    assert float(strength) == 2 and (a - by_hand[0]).abs().mean() < 0.02 and (b - by_hand[1]).abs().mean() < 0.02
+    assert Pairs("pairs").settings["direction"]["name"] == "background, age"
+
+
+def both_sides(toy, edit, seed):
+    ws = broadcast(w_of(toy, [seed], 0.8), toy.num_layers)
+    return ws, (2 * edit)(ws)
 
 
 @pytest.mark.parametrize(("text", "edit"), [("age:+2", ("age", 2, 2)), ("age:-2..+2", ("age", -2, 2)), ("smile:0..1.5", ("smile", 0, 1.5))])
@@ -99,6 +158,13 @@ def toys(monkeypatch):
     monkeypatch.setitem(zoo.LOADERS, "landmarks", Colors)
     monkeypatch.setattr(train_module, "Student", partial(Student, width=4, blocks=1))
     monkeypatch.setattr(train_module, "progress", partial(progress, every=1))
+
+
+def test_a_filter_that_is_worse_than_none_is_warned_of():
+    row = {"psnr_db": 20.0, "perceptual": 0.1234}
+    words = train_module.score_table({"as drawn": {**row, "left": 1.25}, "JPEG 20": {**row, "left": 0.5}})
+    assert re.search(r"as drawn +20.00 +0.1234 +1.25\n", words) and "Warning: worse than doing nothing (as drawn)" in words
+    assert "Warning" not in train_module.score_table({"as drawn": {**row, "left": 0.99}})
 
 
 def test_the_first_pairs_are_held_out(folder):
@@ -190,121 +256,16 @@ def test_help_is_instant():
     assert "discriminator-from" in done.stdout and " torch\n" not in done.stderr
 
 
-# filter and export
+# export
 
 
-def brighter(image, strength):
-    return image + 0.1 * strength.view(-1, 1, 1, 1)
-
-
-@pytest.fixture(scope="module")
-def older(aligner):
-    return Filter(brighter, "age", aligner=aligner)
-
-
-@pytest.fixture
-def shipped(monkeypatch, older):
-    """As if an age filter and a smile filter were shipped, and nothing else."""
-    for name in [name for name in zoo.LOADERS if name.endswith("-filter")]:
-        monkeypatch.delitem(zoo.LOADERS, name)
-    monkeypatch.setitem(zoo.LOADERS, "age-filter", lambda: older)
-    smile = Filter(Student(4, 3, 1).eval(), "smile", 0, 1, aligner=older.aligner)
-    monkeypatch.setitem(zoo.LOADERS, "smile-filter", lambda: smile)
-
-
-def test_the_command_filters_a_photo(shipped, older, photo, tmp_path, capsys):
-    images.write(photo, tmp_path / "her.png")
-    assert main(["filter", str(tmp_path / "her.png"), "--age", "+2", "--smile", "0.5"]) == 0
-    assert "her-filtered.png: age +2, smile +0.5" in capsys.readouterr().out
-    wanted = apply_to_photo(photo, [(older, 2.0), (zoo.load("smile-filter"), 0.5)])
-    assert (images.read(tmp_path / "her-filtered.png") - wanted).abs().max() < 0.005
-    for words, line in (
-        ("no filter was asked for: give a strength by --age, --smile", []),
-        (r"strength \+1\.5 is beyond", ["--smile", "1.5"]),
-        ("there is no file", ["--age", "1"]),
-    ):
-        source = "nothing.png" if line == ["--age", "1"] else "her.png"
-        assert main(["filter", str(tmp_path / source), *line]) == 1
-        assert re.search(words, capsys.readouterr().err)
-
-
-def test_nothing_is_replaced_unless_asked(shipped, photo, tmp_path, capsys):
-    images.write(photo, tmp_path / "her.png")
-    older, younger = (["filter", str(tmp_path / "her.png"), "--age", strength] for strength in ("2", "-2"))
-    assert main(older) == 0
-    before = (tmp_path / "her-filtered.png").read_bytes()
-    assert main(younger) == 1 and "--overwrite to replace it" in capsys.readouterr().err
-    assert (tmp_path / "her-filtered.png").read_bytes() == before
-    assert main([*younger, "--overwrite"]) == 0
-    assert (tmp_path / "her-filtered.png").read_bytes() != before
-    video.film(torch.zeros(2, 3, 64, 64), tmp_path / "a.mp4", fps=2, progress=False)
-    film = (tmp_path / "a.mp4").read_bytes()
-    assert main(["filter", str(tmp_path / "a.mp4"), "--age", "1", "--out", str(tmp_path / "a.mp4"), "--overwrite"]) == 1
-    assert "is the film itself" in capsys.readouterr().err and (tmp_path / "a.mp4").read_bytes() == film
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-def test_an_edited_photo_says_so_if_asked(shipped, photo, suffix, tmp_path):
-    images.write(photo, tmp_path / "her.png")
-    plain, marked = tmp_path / f"plain{suffix}", tmp_path / f"marked{suffix}"
-    assert main(["filter", str(tmp_path / "her.png"), "--age", "2", "--out", str(plain)]) == 0
-    assert main(["filter", str(tmp_path / "her.png"), "--age", "2", "--out", str(marked), "--mark", "--mark-corner"]) == 0
-    assert Pillow.open(marked).getexif()[0x010E] == "edited: age +2" and not Pillow.open(plain).getexif()
-    change = (images.read(marked) - images.read(plain)).abs().amax((0, 1)) > 0.1
-    assert change[-20:, -60:].any() and not change[:-40].any()
-
-
-def test_the_command_filters_a_folder_and_goes_on(shipped, photo, tmp_path, capsys):
-    folder = tmp_path / "photos"
-    images.write(photo, folder / "a.jpg")
-    images.write(torch.zeros(1, 3, 64, 64), folder / "b.png")  # nobody there
-    (folder / "c.jpg").write_bytes(b"no picture")
-    (folder / "notes.txt").write_text("no photo at all")
-    assert main(["filter", str(folder), "--age", "1"]) == 0
-    words = capsys.readouterr()
-    assert "1 of 3 photos edited, 2 refused" in words.out and "b.png: no face" in words.err and "c.jpg: " in words.err
-    out = tmp_path / "photos-filtered"
-    assert [path.name for path in out.iterdir()] == ["a.jpg"]
-    assert main(["filter", str(folder), "--age", "1"]) == 0 and "1 were done before" in capsys.readouterr().out
-    (tmp_path / "empty").mkdir()
-    assert main(["filter", str(tmp_path / "empty"), "--age", "1"]) == 1 and "has no photos" in capsys.readouterr().err
-
-
-def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
-    small = photo[..., 0:256, 90:346]
-    shots = torch.cat([small, torch.zeros_like(small), small.roll(4, -1)])
-    video.film(shots, tmp_path / "talk.mp4", fps=12, progress=False)
-    assert main(["filter", str(tmp_path / "talk.mp4"), "--age", "2"]) == 0
-    assert "1 frames without a face" in capsys.readouterr().out
-    fps, count, pieces = video.frames(tmp_path / "talk-filtered.mp4")
-    edited, plain = torch.cat(list(pieces)), torch.cat(list(video.frames(tmp_path / "talk.mp4")[2]))
-    assert fps == 12 and count == 3 and edited.shape == plain.shape == (3, 3, 256, 256)
-    change = (edited - plain)[..., 60:160, 90:170].mean(dim=(1, 2, 3))
-    assert float(change[0]) > 0.1 and abs(float(change[1])) < 0.02 and float(change[2]) > 0.1
-    assert "sound" not in streams(tmp_path / "talk-filtered.mp4") and len(list(tmp_path.iterdir())) == 2
-
-
-def streams(path):
-    """What a film consists of, in ffmpeg's words, with "sound" for audio."""
-    words = subprocess.run([get_ffmpeg_exe(), "-i", path], capture_output=True, text=True, check=False).stderr
-    return "picture " * words.count("Video: ") + "sound " * words.count("Audio: ")
-
-
-def test_a_film_keeps_its_sound(shipped, tmp_path, capsys):
-    video.film(torch.zeros(2, 3, 64, 64), tmp_path / "silent.mp4", fps=2, progress=False)
-    tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1", "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac"]
-    subprocess.run([get_ffmpeg_exe(), "-v", "error", "-i", tmp_path / "silent.mp4", *tone, tmp_path / "loud.mp4"], check=True)
-    assert streams(tmp_path / "loud.mp4").split() == ["picture", "sound"]
-    assert main(["filter", str(tmp_path / "loud.mp4"), "--age", "1", "--out", str(tmp_path / "new" / "out.mp4")]) == 0
-    assert "2 frames without a face" in capsys.readouterr().out
-    assert streams(tmp_path / "new" / "out.mp4").split() == ["picture", "sound"]
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"] and video.frames(tmp_path / "new" / "out.mp4")[1] == 2
-
-
-def test_the_command_exports(shipped, tmp_path, capsys):
+def test_the_command_exports(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(zoo.LOADERS, "smile-filter", lambda: Filter(Student(4, 3, 1).eval(), "smile", 0, 1))
     assert main(["export", "smile-filter", "--out", str(tmp_path / "smile.onnx")]) == 0
     assert "strength [batch] in [0, 1]" in capsys.readouterr().out and (tmp_path / "smile.onnx").stat().st_size > 1000
-    assert main(["export", "smile-filter", "--web", "--out", str(tmp_path)]) == 0
+    assert main(["export", "smile-filter", "--web", "--out", str(tmp_path)]) == 1
+    assert "smile.onnx is there already" in capsys.readouterr().err
+    assert main(["export", "smile-filter", "--web", "--out", str(tmp_path), "--overwrite"]) == 0
     narrow, whole = (tmp_path / "smile.weights").stat().st_size, (tmp_path / "smile.onnx").stat().st_size
     assert f"smile.weights: smile, {(narrow + whole) / 1e6:.1f} MB" in capsys.readouterr().out
     assert main(["export", "age-direction", "--out", str(tmp_path / "age.onnx")]) == 1
