@@ -29,6 +29,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
+from dvlatent import files
 from dvlatent.errors import AssetBroken, AssetError, AssetMissing
 
 REQUIREMENTS = Path(__file__).with_name("assets.txt")
@@ -183,10 +184,13 @@ def _package(line: str) -> str:
 def _manifest() -> dict[str, Record]:
     """What is installed: nothing, if the manifest cannot be understood."""
     try:
-        packages = json.loads((home() / "assets" / "manifest.json").read_text(encoding="utf-8"))["packages"]
-    except (OSError, ValueError, KeyError, TypeError):
+        packages = files.read_json(home() / "assets" / "manifest.json", AssetBroken)["packages"]
+        for entry in (entry for record in packages.values() for entry in record.values()):
+            files.number(entry["size"], 0, files.LIMIT_BYTES, whole=True)
+            entry["sha256"].lower()
+    except (AssetBroken, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return packages if isinstance(packages, dict) else {}
+    return packages
 
 
 def _write_manifest(manifest: dict[str, Record]) -> None:

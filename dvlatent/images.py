@@ -8,10 +8,8 @@ from __future__ import annotations
 import io
 import math
 import os
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dvlatent import files
 from dvlatent.errors import ImageError, ShapeError
 from dvlatent.types import Image
 
 MAX_PIXELS = 64_000_000  # the largest phone photos in common use have 50 million; at this size a tensor takes 768 MB
+draft = partial(files.draft, error=ImageError)  # a file to write to, which replaces another one at the end
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 OPTIONS: dict[str, dict[str, int]] = {"PNG": {}, "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}}
 
@@ -216,20 +216,3 @@ def _decoded(photo: Any) -> Tensor:
         white.paste(photo, mask=photo.getchannel("A"))
         photo = white
     return from_uint8(np.asarray(photo.convert("RGB")))
-
-
-@contextmanager
-def draft(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to. It replaces `path` at the end; after an error it is removed and `path` stays as it was."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent)
-    except OSError as reason:
-        raise ImageError(f"nothing can be written into {path.parent} ({reason}). Choose a folder that is yours.") from reason
-    with folder:
-        part = Path(folder.name, "draft" + path.suffix.lower())
-        yield part
-        try:
-            os.replace(part, path)
-        except OSError as reason:
-            raise ImageError(f"{path} cannot be replaced ({reason}). Choose another name.") from reason

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dvlatent import checkpoint
+from dvlatent import checkpoint, files
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
 
 RAMP = 0.05  # a moving average never looks back further than this fraction of the run so far (Karras et al. 2020b, appendix B)
@@ -83,7 +83,10 @@ class TrainingState:
                 f"{path} was trained with {theirs}; this run wants {mine}. Only `steps` may differ: give the same config, or delete the "
                 "file to start again."
             )
-        index, planned = int(description["index"]), int(theirs["steps"])
+        try:
+            index, planned = (files.number(number, 0, 2**40, whole=True) for number in (description["index"], theirs["steps"]))
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"{path} does not say how far it came: {error}. Delete it to start again.") from error
         cooldown = getattr(self.config, "cooldown", 1.0)  # without one, the learning rate depends on `steps` from the start
         if index >= self.config.steps or (planned != self.config.steps and index > (1 - cooldown) * planned):
             raise CheckpointError(
@@ -95,14 +98,17 @@ class TrainingState:
                 checkpoint.load_weights(network, _under(tensors, part), f"{part} of {path}")
             for part, optimizer in self.optimizers.items():
                 memory: dict[int, Weights] = {}
+                weights = [weight for group in optimizer.param_groups for weight in group["params"]]
                 for name, value in _under(tensors, part).items():
                     number, _, key = name.partition(".")
+                    if not value.is_floating_point() or value.shape not in (weights[int(number)].shape, ()):
+                        raise ValueError(f"'{part}.{name}' is {value.dtype} of shape {list(value.shape)}")
                     memory.setdefault(int(number), {})[key] = value
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": memory})
             self.tensors = _under(tensors, "tensors")
             self.rng.set_state(tensors["rng"])
             torch.set_rng_state(tensors["torch_rng"])
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} is no complete training run: {error}. Delete it to start again.") from error
         self.index = index
 

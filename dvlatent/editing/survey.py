@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvlatent import checkpoint, images
+from dvlatent import checkpoint, files, images
 from dvlatent.errors import CheckpointError, ShapeError
 from dvlatent.faces.attributes import combine
 from dvlatent.latents import broadcast, normal, truncate, w_of
@@ -150,7 +150,7 @@ def resumable(
         yield replace(step, index=len(found) + step.index, total=len(seeds))
     there = {seed: row for row, seed in enumerate(known.seeds)}
     save(known.take([there[seed] for seed in seeds]), out, **description)
-    part.unlink()
+    part.unlink(missing_ok=True)  # another survey of the same faces may have been quicker
 
 
 def save(population: Population, path: Path | str, command: str = "", **description: object) -> None:
@@ -165,14 +165,14 @@ def load(path: Path | str = SHIPPED) -> Population:
     """Read a population; without a path the one that we ship, of `dvlatent.load("faces")`. Raises CheckpointError for another file."""
     tensors, description = checkpoint.load(path, "population")
     try:
-        seeds, names = tuple(tensors["seeds"].tolist()), tuple(description["names"])
-        render, psi = str(description.get("render", "full")), float(description["psi"])
-        population = Population(seeds, tensors["scores"], names, psi, str(description["generator"]), render)
+        seeds, names = tuple(tensors["seeds"].tolist()), tuple(map(str, description["names"]))
+        render, psi = str(description.get("render", "full")), float(files.number(description["psi"], -100, 100))
+        scores = checkpoint.floats(tensors, "scores", len(seeds), len(names))
+        if not all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds) or len(set(names)) < len(names):
+            raise ValueError("its seeds are no seeds, or two columns have one name")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a complete population: {error}. Save it again with survey.save.") from error
-    if population.scores.shape != (len(seeds), len(names)) or not torch.isfinite(population.scores).all():
-        raise CheckpointError(f"{path} has {len(seeds)} seeds and scores of shape {list(population.scores.shape)}, or scores not finite.")
-    return population
+    return Population(seeds, scores, names, psi, str(description["generator"]), render)
 
 
 def part_path(out: Path, settings: Population) -> Path:

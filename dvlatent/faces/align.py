@@ -24,6 +24,7 @@ from dvlatent.faces.landmarks import SIZE_PX, Landmarks, shape_predictor
 from dvlatent.types import Image
 
 SEARCH_PX = 1280  # the longer side of a photo is at most this long in the search; small photos, and those without a face, are doubled
+LARGEST_PX = 2**17  # of a photo's side and of a corner: beyond, a file states nonsense
 DOUBTFUL = 0.3  # below this score of the detector, it is often no face
 REFINEMENTS = 2  # times that the cut is measured again in the aligned picture, where every face lies as the landmarks expect it
 STRIP_PX = 256  # rows that paste_back computes at a time, so that large photos need little memory
@@ -39,8 +40,11 @@ class Alignment:
     def __post_init__(self) -> None:
         """Numbers become Python's own, as a file has them. Raises ShapeError for other corners or sizes."""
         quad, size = tuple((float(x), float(y)) for x, y in self.quad), tuple(int(side) for side in self.photo_size)
-        if len(quad) != 4 or len(size) != 2 or min(size) < 1 or not np.isfinite(quad).all():
-            raise ShapeError(f"an alignment has four corners in a photo of 1 pixel or more; given: {self.quad} in {self.photo_size}.")
+        if len(quad) != 4 or len(size) != 2 or min(size) < 1 or not max(*size, *np.abs(quad).ravel()) <= LARGEST_PX or _flat(quad):
+            raise ShapeError(
+                f"an alignment has the four corners of a square, in a photo of 1 to {LARGEST_PX:,} pixels a side; given: {self.quad} in "
+                f"{self.photo_size}."
+            )
         object.__setattr__(self, "quad", quad)
         object.__setattr__(self, "photo_size", size)
 
@@ -156,6 +160,14 @@ def crop(photo: Float[Tensor, "1 3 height width"], alignment: Alignment, size_px
     turned = (plane.transform(fine, Pillow.Transform.QUAD, corners, Pillow.Resampling.BILINEAR) for plane in planes)
     small = [np.asarray(plane.resize((size_px, size_px), Pillow.Resampling.LANCZOS)) for plane in turned]
     return torch.from_numpy(np.stack(small))[None].clamp_(-1, 1).to(photo.device)
+
+
+def _flat(quad: tuple[tuple[float, float], ...]) -> bool:
+    """Whether four corners are far from a square: cut out, they could ask for any amount of memory."""
+    corners = np.array(quad)
+    across, down = corners[3] - corners[0], corners[1] - corners[0]
+    area = abs(across[0] * down[1] - across[1] * down[0])
+    return not area > 0.1 * np.ptp(corners, axis=0).max() ** 2
 
 
 def soft_mask(size_px: int = 256, edge: float = 0.15) -> Float[Tensor, "1 1 size size"]:

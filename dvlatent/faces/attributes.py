@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.faces.landmarks import checked
-from dvlatent.faces.onnx_graph import OnnxGraph
+from dvlatent.faces.onnx_graph import OnnxGraph, read_onnx
 from dvlatent.types import Image, Predictor
 
 CENTER_X, CENTER_Y = 0.5046, 0.6068  # center of the chip, as a fraction of the picture from its left and upper edge
@@ -46,6 +46,9 @@ class Attributes:
         self._files = Path(age_onnx), Path(gender_onnx)
         self._age = _session(Path(age_onnx), AGE_PX, len(AGES))
         self._gender = _session(Path(gender_onnx), GENDER_PX, 2)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # copied, pickled, or sent to another process: the files are read again
+        return type(self), self._files
 
     def __call__(self, image: Image) -> Float[Tensor, "batch 2"]:
         """Perceived age and probability of perceived male: [batch, 3, size, size] in [-1, 1] -> [batch, 2]."""
@@ -117,6 +120,7 @@ def chip(image: Image, size_px: int) -> Float[Tensor, "batch 3 size size"]:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept serves gradients too
 def _sampling(side_px: int, center: float, size_px: int) -> tuple[int, Float[Tensor, "size window"]]:
     """Where the window begins, and the weights of its pixels in every chip pixel: a Gaussian, each row sums to one."""
     pitch = SPAN * side_px / (size_px - 1)  # picture pixels from one chip pixel to the next
@@ -145,12 +149,14 @@ def _session(path: Path, size_px: int, bins: int) -> Any:
     """The network of an ONNX file. Raises AssetBroken unless it takes chips of `size_px` and gives `bins` probabilities."""
     import onnxruntime  # slow to import, and seldom needed
 
+    network = read_onnx(path)
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or its idle threads keep torch's waiting
     options.log_severity_level = 4  # what goes wrong is said below
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(network.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as reason:  # its errors have no common base class
         raise AssetBroken(f"{path} cannot be read as a network ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
     takes, gives = ([list(end.shape[1:]) for end in ends] for ends in (session.get_inputs(), session.get_outputs()))

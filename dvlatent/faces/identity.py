@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvlatent import images
+from dvlatent import files, images
 from dvlatent.errors import AssetBroken
 from dvlatent.faces.landmarks import SIZE_PX, Landmarks, checked
 from dvlatent.types import Image
@@ -126,10 +126,7 @@ def read_dat(path: Path) -> list[np.ndarray]:
     A layer is its name, then (here) one tensor: version 2, four sizes, 32-bit floats. dlib writes an integer as the number of its
     bytes and then the bytes, the lowest first. Raises AssetBroken for anything else.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as reason:
-        raise AssetBroken(f"{path} cannot be read ({reason}). Run `dvlatent assets` to repair it.") from reason
+    data = files.read(path, 256 * 2**20, AssetBroken)
     tensors, at = [], 0
     layer = re.compile(rb"\x01(?:\x05con_4|\x07affine_|\x04fc_2\x01\x80\x02\x00\x01)\x01\x02")
     while found := layer.search(data, at):

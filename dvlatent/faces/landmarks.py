@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dvlatent import images
+from dvlatent import files, images
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.types import Image
 
@@ -163,8 +163,10 @@ def shape_predictor(path: Path) -> Any:
     import dlib
 
     try:
-        predictor = dlib.shape_predictor(str(path))
+        predictor = dlib.shape_predictor(str(files.check(path, 256 * 2**20, AssetBroken)))
         count = predictor(np.zeros((8, 8), np.uint8), dlib.rectangle(0, 0, 7, 7)).num_parts
+    except AssetBroken:
+        raise
     except Exception as reason:
         raise AssetBroken(f"{path} is not a shape predictor ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
     if count != 68:

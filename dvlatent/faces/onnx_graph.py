@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dvlatent import files
 from dvlatent.errors import AssetBroken
 
 Values, Options = list[Tensor], Mapping[str, Any]
@@ -28,17 +28,15 @@ class OnnxGraph(nn.Module):
         import onnx
 
         try:
-            graph = onnx.load_model_from_string(Path(path).read_bytes()).graph
+            graph = read_onnx(path).graph
             constants = {one.name: torch.from_numpy(onnx.numpy_helper.to_array(one).copy()) for one in graph.initializer}
             self._input, self._output = graph.input[0].name, graph.output[0].name
             self._steps = []
             for node in graph.node:
                 options = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
                 self._steps.append((node.op_type, [name for name in node.input if name], node.output[0], options))
-        except Exception as reason:  # the errors of its parser have no common base class
+        except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as reason:
             raise AssetBroken(f"{path} cannot be read as a network ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
-        if unknown := {kind for kind, *_ in self._steps} - set(LAYERS):
-            raise AssetBroken(f"{path} has layers that are not known here: {', '.join(sorted(unknown))}. Run it with ONNX Runtime.")
         self._constants = constants
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,6 +45,25 @@ class OnnxGraph(nn.Module):
         for kind, names, out, options in self._steps:
             values[out] = LAYERS[kind]([values[name] for name in names], options)
         return values[self._output]
+
+
+def read_onnx(path: str | os.PathLike[str]) -> Any:
+    """The model of an ONNX file that has known layers only: no loop, no function of its own, no numbers in another file.
+
+    Raises AssetBroken for anything else, before anything runs.
+    """
+    import onnx
+
+    data = files.read(path, 256 * 2**20, AssetBroken)
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as reason:  # the errors of its parser have no common base class
+        raise AssetBroken(f"{path} cannot be read as a network ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
+    if unknown := {node.op_type if not node.domain else f"{node.domain}.{node.op_type}" for node in model.graph.node} - set(LAYERS):
+        raise AssetBroken(f"{path} has layers that are not known here: {', '.join(sorted(unknown))[:200]}. Give another file.")
+    if model.functions or model.graph.sparse_initializer or any(one.data_location for one in model.graph.initializer):
+        raise AssetBroken(f"{path} has functions, or numbers in other files, and may not. Run `dvlatent assets` to repair it.")
+    return model
 
 
 def _pool(values: Values, options: Options, pool: Callable[..., Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dvlatent import images
+from dvlatent import files, images
 from dvlatent.errors import AssetBroken, ShapeError
 from dvlatent.types import Image
 
@@ -164,7 +164,9 @@ def _unit(feature: Tensor) -> Tensor:
 
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(files.check(path, 256 * 2**20, AssetBroken), map_location="cpu", weights_only=True)
+    except AssetBroken:
+        raise
     except Exception as reason:  # torch raises nearly anything at a broken file
         words = str(reason).split("\n")[0][:200]
         raise AssetBroken(f"{path} cannot be read as weights ({words}). Run `dvlatent assets` to repair it.") from reason
@@ -175,7 +177,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 def _take(state: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
     given = state.get(name)
-    if not isinstance(given, Tensor) or given.shape != shape or not torch.isfinite(given).all():
+    if not isinstance(given, Tensor) or given.shape != shape or not given.is_floating_point() or not torch.isfinite(given).all():
         what = f"has shape {list(given.shape)}, or numbers that are not finite" if isinstance(given, Tensor) else "is missing"
         raise AssetBroken(
             f"these are not the weights of EfficientNet-Lite0: '{name}' {what}, finite numbers of shape {list(shape)} were needed. "

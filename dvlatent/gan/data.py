@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from dvlatent import files
 from dvlatent.errors import AssetBroken, AssetMissing, ShapeError
 
 SIZE = 28  # pixels along a side of a digit
@@ -43,11 +45,11 @@ def digits(path: Path | str) -> Digits:
     Raises AssetBroken if the file is no such table, AssetMissing if it is not there. Taught in notebook 01.
     """
     try:
-        with gzip.open(path) as file:
+        with gzip.open(files.check(path, LIMIT_BYTES, AssetBroken) if Path(path).exists() else path) as file:
             text = file.read(LIMIT_BYTES + 1)
     except FileNotFoundError as reason:
         raise AssetMissing(f"there is no file {path}. Run `dvlatent assets` once: it fetches the digits.") from reason
-    except (OSError, EOFError) as reason:
+    except (OSError, EOFError, zlib.error) as reason:
         raise AssetBroken(f"{path} cannot be unpacked ({reason}). Run `dvlatent assets` to repair it.") from reason
     try:
         table = np.loadtxt(text.decode("ascii").splitlines(), delimiter=",", dtype=np.int64) if len(text) <= LIMIT_BYTES else None

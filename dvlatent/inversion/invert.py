@@ -268,9 +268,7 @@ class Inversion:
         """Read what `save` wrote. Nothing in the file is run. Raises CheckpointError if it is missing, broken or something else."""
         tensors, description = checkpoint.load(path, "inversion")
         try:
-            ws, history = tensors["ws"], tensors["history"]
-            if ws.ndim != 3 or len(ws) != 1 or history.ndim != 1 or not (ws.is_floating_point() and torch.isfinite(ws).all()):
-                raise ValueError(f"its ws have shape {list(ws.shape)}, its history {list(history.shape)}, or are not finite")
+            ws, history = checkpoint.floats(tensors, "ws", 1, None, None), checkpoint.floats(tensors, "history", None)
             alignment = None if description["alignment"] is None else Alignment(**description["alignment"])
             return cls(ws, history, str(description["generator"]), alignment, dict(description["config"]))
         except (KeyError, TypeError, ValueError) as error:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dvlatent import files
 from dvlatent.checkpoint import load_weights
-from dvlatent.errors import CheckpointError
+from dvlatent.errors import AssetBroken, CheckpointError
 from dvlatent.stylegan.mobile_stylegan import MobileStyleGAN
 
 Constants = dict[str, np.ndarray]
@@ -30,14 +31,12 @@ def read_constants(xml: Path) -> Constants:
     """
     blob = xml.with_suffix(".bin")
     try:
-        if xml.stat().st_size > 16 * 2**20:
-            raise CheckpointError(f"{xml.name} has {xml.stat().st_size:,} bytes; the description of a network has a few hundred thousand.")
-        text = xml.read_bytes()
+        text = files.read(xml, 16 * 2**20, AssetBroken)  # the description of a network has a few hundred thousand bytes
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise CheckpointError(f"{xml.name} declares XML entities, which no IR does. Run `dvlatent assets` to fetch the files again.")
-        root = ElementTree.fromstring(text)
-        data = np.memmap(blob, dtype=np.uint8, mode="r") if blob.stat().st_size else np.empty(0, np.uint8)
-    except (OSError, ElementTree.ParseError) as error:
+        root = ElementTree.fromstring(text, ElementTree.XMLParser(encoding="utf-8"))  # whatever the text says of itself
+        data = np.memmap(files.check(blob, error=AssetBroken), dtype=np.uint8, mode="r") if blob.stat().st_size else np.empty(0, np.uint8)
+    except (OSError, ValueError, AssetBroken, ElementTree.ParseError) as error:
         problem = f"{xml.name} with {blob.name} cannot be read as a network: {error}. Run `dvlatent assets` to repair it."
         raise CheckpointError(problem) from error
     if root.tag != "net" or root.get("version") != "10":
@@ -52,7 +51,7 @@ def _constant(layer: ElementTree.Element, name: str, data: np.ndarray, file: str
         dtype = np.dtype(TYPES[attributes["element_type"]])
         shape = tuple(int(size) for size in attributes["shape"].split(",") if size.strip())
         offset, size = int(attributes["offset"]), int(attributes["size"])
-    except (AttributeError, KeyError, ValueError) as error:
+    except (AttributeError, KeyError, ValueError) as error:  # a superscript is a digit for some, and no number
         raise CheckpointError(f"constant '{name}' of {file} does not say where its numbers are ({error!r}).") from error
     needed = math.prod(shape) * dtype.itemsize
     if min(shape, default=1) < 0 or size != needed:
@@ -62,6 +61,8 @@ def _constant(layer: ElementTree.Element, name: str, data: np.ndarray, file: str
             f"constant '{name}' of {file} ends at byte {offset + size:,}, but the .bin has only {len(data):,}: it was cut short. "
             "Run `dvlatent assets` to repair it."
         )
+    if not size or len(shape) > 8:
+        raise CheckpointError(f"constant '{name}' of {file} has shape {list(shape)}; a network has one to eight sizes, none of them 0.")
     return np.frombuffer(data[offset : offset + size], dtype=dtype).reshape(shape)
 
 
@@ -71,8 +72,11 @@ def read_mobile_stylegan(folder: Path) -> MobileStyleGAN:
     Raises CheckpointError if a part is missing, has another shape, or holds numbers that are not finite.
     """
     generator = MobileStyleGAN()
-    state = _mapping_state(read_constants(folder / "MappingNetwork.xml"))
-    state |= _synthesis_state(read_constants(folder / "SynthesisNetwork.xml"))
+    constants = [read_constants(folder / f"{part}Network.xml") for part in ("Mapping", "Synthesis")]
+    try:
+        state = _mapping_state(constants[0]) | _synthesis_state(constants[1])
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise CheckpointError(f"{folder} holds constants of another network ({error}). Run `dvlatent assets` to repair it.") from error
     load_weights(generator, {**state, "w_mean": generator.w_mean}, f"{folder}, which should have random-face 2021.7.21.1,")
     return generator.eval().requires_grad_(False)
 
