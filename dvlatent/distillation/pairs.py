@@ -20,7 +20,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +32,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dvlatent import images
+from dvlatent import files, images
 from dvlatent.directions import Direction, Edit
 from dvlatent.errors import CheckpointError, ShapeError
 from dvlatent.faces.attributes import combine
@@ -328,8 +327,12 @@ class Pairs:
         if "command" in self.settings:
             return str(self.settings["command"])
         config, full = self.settings["config"], "" if self.settings["render"] == "preview" else " --full"
-        edit = f"{self.settings['direction']['name']}:{config['low']:+g}..{config['high']:+g}"
-        options = f"--psi {config['psi']:g} --first-seed {self.settings['first_seed']} --count {len(self.rows)}{full}"
+        try:
+            edit = f"{self.settings['direction']['name']}:{config['low']:+g}..{config['high']:+g}"
+            psi = float(config["psi"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{self.folder}/pairs.json does not say which pairs these are: {error!r}. Make them again.") from error
+        options = f"--psi {psi:g} --first-seed {self.settings['first_seed']} --count {len(self.rows)}{full}"
         return f'dvlatent pairs --edit "{edit}" {options} --out {self.folder.name}'
 
     @property
@@ -441,10 +444,10 @@ def _rows(shards: Shards) -> list[dict[str, Any]]:
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    settings = _read_json(folder / "pairs.json")
+    settings = files.read_json(folder / "pairs.json")
     numbers = ("first_seed", "count") if isinstance(settings, dict) and settings.get("kind") == "pairs" else ()
-    whole = bool(numbers) and all(isinstance(settings.get(name), int) and settings[name] >= 0 for name in numbers)
-    if not whole or not all(isinstance(settings.get(name), dict) for name in ("config", "rules", "direction")):
+    whole = bool(numbers) and all(type(settings.get(name)) is int and 0 <= settings[name] < 2**32 for name in numbers)
+    if not whole or not all(isinstance(settings.get(name), dict) for name in ("config", "rules", "direction")) or "render" not in settings:
         raise CheckpointError(f"{folder / 'pairs.json'} does not describe pairs. Give a folder that `dvlatent pairs` made.")
     return settings
 
@@ -459,29 +462,23 @@ def _read_shards(folder: Path, first_seed: int, known: Shards | None = None) -> 
 def _read_shard(folder: Path, block: int, first_seed: int) -> dict[str, Any]:
     """A shard from anywhere: each row must be a pair of this block, none may occur twice, no id may lead out of the folder."""
     path = folder / "shards" / f"{block:06d}.json"
-    shard = _read_json(path)
     try:
+        shard = files.read_json(path)
         left = {f"{seed:010d}" for seed in _seeds(first_seed, block)}
         for row in shard["pairs"]:
             left.remove(row["id"])
             digests = [re.fullmatch("[0-9a-f]{64}", digest) for digest in row["sha256"]]
-            if not (abs(row["strength"]) <= 20 and len(digests) == 2 and all(digests)):
+            files.number(row["strength"], -20, 20)
+            if not (len(digests) == 2 and all(digests)):
                 raise ValueError(f"{row['id']} is no pair")
-        sum(shard["reasons"].values())
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        for count in shard["reasons"].values():
+            files.number(count, 0, BLOCK * 2, whole=True)
+    except (CheckpointError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}. Delete it and run `dvlatent pairs` again, which draws it again.") from error
     return shard
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. Give a folder that `dvlatent pairs` made.") from error
-
-
 def _write_text(path: Path, text: str) -> None:
     """The file appears whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with files.draft(path) as part:
+        part.write_text(text, encoding="utf-8")
