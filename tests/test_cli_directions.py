@@ -167,21 +167,7 @@ def test_find_refuses_in_one_sentence(capsys, arguments, words):
     assert not os.path.exists("a.safetensors")
 
 
-# ---- generate and edit
-
-
-def test_generate_draws_one_sheet(capsys):
-    code, out, _ = run(capsys, "generate", "--seeds", "3,7-8", "--psi", 0.5, "--out", "sheet.png")
-    assert code == 0 and "sheet.png: seed 3, 7, 8 at psi 0.5" in out
-    by_hand = toy.synthesis(truncate(broadcast(toy.mapping(normal([3, 7, 8], 32)), 3), toward=toy.w_mean, psi=0.5))
-    assert_close(images.read("sheet.png"), images.from_uint8(images.to_uint8(images.grid(by_hand))))
-
-
-@pytest.mark.parametrize("seeds", ["8-7", "-3", "x", "1,,2"])
-def test_generate_refuses_what_are_not_seeds(capsys, seeds):
-    with pytest.raises(SystemExit):
-        main(["generate", f"--seeds={seeds}"])
-    assert "is not a list of numbers and ranges such as 3,5,10-12" in capsys.readouterr().err
+# ---- edit
 
 
 def test_edit_draws_before_and_after(capsys):

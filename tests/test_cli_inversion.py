@@ -1,5 +1,8 @@
 """`dvlatent invert` and `edit --from`, in words and files, with the toy face instead of the real one."""
 
+import json
+import re
+
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +16,7 @@ from dvlatent.latents import broadcast, normal
 from dvlatent.toy.faces import ToyFaces
 
 toy = ToyFaces(resolution=32)
+REAL = dict(zoo.LOADERS)
 ALIGNMENT = Alignment(((20.0, 10.0), (20.0, 50.0), (60.0, 50.0), (60.0, 10.0)), (70, 90))
 
 
@@ -97,6 +101,35 @@ def test_interrupted_it_keeps_what_is_there(capsys, monkeypatch):
     monkeypatch.setattr(tired, "calls", 5)
     code, _, said = run(capsys, "invert", "me.png", "--out", "none.safetensors")
     assert code == 130 and "Nothing was written" in said
+
+
+def test_a_full_disk_at_the_end_loses_nothing(capsys, monkeypatch):
+    """The save fails after the search: what was found lies elsewhere, and the command says where."""
+    keep = Inversion.save
+
+    def full(self, path):
+        if str(path) == "mine.safetensors":
+            raise OSError(28, "No space left on device", str(path))
+        keep(self, path)
+
+    monkeypatch.setattr(Inversion, "save", full)
+    code, out, said = run(capsys, "invert", "me.png", "--steps", 1, "--out", "mine.safetensors")
+    where = re.search(r"What was found is in (\S+\.safetensors)\.", said).group(1)
+    assert code == 0 and "No space left" in said and len(Inversion.load(where).history) == 2 and f"--from {where}" in out
+
+
+def test_score_reads_every_face_and_goes_on_after_a_bad_photo(capsys, monkeypatch, photo):
+    for name in ("aligner", "attributes", "landmarks"):
+        monkeypatch.setitem(zoo.LOADERS, name, REAL[name])
+    images.write(photo, "her.png")
+    images.write(torch.zeros(1, 3, 99, 99), "dark.png")
+    code, out, _ = run(capsys, "score", "dark.png", "none.jpg", "her.png")
+    assert code == 0 and "dark.png: no face" in out and "there is no file none.jpg" in out and out.count("  face ") == 1  # not her badge
+    assert re.search(r"face 0, 1[67]\d px wide from \(1\d\d, \d+\): [23]\d years, female \(99%\), smile 1\.", out)
+    code, out, _ = run(capsys, "score", "--json", "her.png")
+    (her,) = json.loads(out)[0]["faces"]
+    assert code == 0 and 25 < her["age"] < 40 and her["male"] < 0.1 and abs(her["yaw"]) < 10 and len(her["quad"]) == 4
+    assert run(capsys, "score", "dark.png")[0] == 1
 
 
 @pytest.mark.parametrize(

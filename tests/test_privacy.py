@@ -21,6 +21,10 @@ print(dvlatent.load("attributes")(torch.zeros(1, 3, 256, 256)).shape)
 COMMANDS = {  # every command that computes, as small as it can be
     "assets": "assets --check",
     "generate": "generate --seeds 3 --out {out}/face.png",
+    "walk": "walk --seeds 3,4 --frames 2 --out {out}/walk.mp4",
+    "mix": "mix --rows 3 --cols 4 --out {out}/mix.png",
+    "score": "score {photo}",
+    "models": "models",
     "survey": "survey --faces 2 --out {out}/few.safetensors",
     "find": "find --attribute age --low 18 28 --high 55 80 --faces 400 --out {out}/old.safetensors",
     "edit": "edit --seeds 3 --age 1 --out {out}/edited.png",

@@ -26,7 +26,8 @@ class Parser(argparse.ArgumentParser):
         if extra:
             options = [word.partition("=")[0] for word in extra if word.startswith("--")]
             near = difflib.get_close_matches(options[0], self._option_string_actions, 1) if options else []
-            self.error(f"{' '.join(extra)} cannot be used here.{f' Did you mean {near[0]}?' if near else ''}")
+            what = f"there is no option {options[0]}" if options else f"'{extra[0]}' is one word too many"
+            self.error(f"{what}.{f' Did you mean {near[0]}?' if near else ''}")
         return found, extra
 
     def _check_value(self, action: argparse.Action, value: object) -> None:

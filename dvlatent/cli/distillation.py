@@ -236,12 +236,14 @@ def distill_folder(folder: Path, out: Path, chosen: Mapping[str, Any], **options
     """`train_filter` with the networks that we load. `chosen` are fields of DistillConfig, `options` those of `train_filter`."""
     from dvlatent.distillation.pairs import Pairs, reader
     from dvlatent.distillation.train import DistillConfig, train_filter
-    from dvlatent.zoo import load
+    from dvlatent.zoo import available, load
 
     pairs, config = Pairs(folder, reverse=True), DistillConfig(**{"bf16": True, **chosen})
-    score = pairs.settings["rules"]["score"]
-    scored_by = map(load, pairs.settings.get("scored_by", ("attributes", "landmarks")))
-    read = reader(next(one for one in scored_by if score in one.names), score)  # by the predictor that chose the pairs
+    score, named = str(pairs.settings["rules"].get("score")), pairs.settings.get("scored_by")
+    names = [name for name in (named if isinstance(named, list) else ("attributes", "landmarks")) if name in available()]
+    read = next((reader(one, score) for one in map(load, names) if score in getattr(one, "names", ())), None)  # as the pairs were chosen
+    if read is None:
+        raise ShapeError(f"{folder} was made for '{score}', which nothing here reads. Make the pairs again with `dvlatent pairs`.")
     identity = load("identity") if config.identity else None
     train_filter(pairs, out, config, perceptual=load("perceptual"), read=read, identity=identity, **options)
 

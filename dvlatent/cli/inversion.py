@@ -1,16 +1,17 @@
-"""Your own photo on the command line: `dvlatent invert` finds it, and `dvlatent edit --from` draws it edited."""
+"""Your own photo on the command line: `dvlatent score` reads its faces, `invert` finds one among the generator's."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dvlatent.cli.arguments import add_overwrite, check_out, real
-from dvlatent.errors import DvlatentError, ShapeError
+from dvlatent.errors import DvlatentError, NoFace, ShapeError
 
 if TYPE_CHECKING:
     from dvlatent.inversion.invert import Inversion, InvertStep
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add the command `invert`."""
+    """Add both commands."""
+    score = commands.add_parser("score", help="how old do I look? what networks read from the faces of your photos")
+    score.description = "Read every face of each photo: what a stranger may guess from the picture. It is no measurement of the person."
+    score.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP or other pictures with faces")
+    score.add_argument("--json", action="store_true", help="for programs: the same as JSON, one list entry a photo")
+    score.set_defaults(run=_score, resume="Nothing was written.")
+
     invert = commands.add_parser("invert", help="find your own photo among the faces")
     invert.description = "Find the numbers whose face looks like the one in a photo. The photo stays on this computer."
     invert.add_argument("photo", type=Path, help="a JPEG, PNG, WebP or other picture with a face")
@@ -35,6 +42,48 @@ def add(commands: argparse._SubParsersAction) -> None:
     invert.add_argument("--bf16", action="store_true", help=bf16)
     add_overwrite(invert)
     invert.set_defaults(run=_invert, resume="Nothing was written.")
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from dvlatent import images
+    from dvlatent.distillation.filter import SURE
+    from dvlatent.faces.align import crop
+    from dvlatent.faces.attributes import combine
+    from dvlatent.faces.detector import FaceCheck
+    from dvlatent.zoo import load
+
+    aligner, predictor, found = load("aligner"), combine([load("attributes"), load("landmarks"), FaceCheck()]), []
+    for path in arguments.photos:
+        try:
+            photo = images.read(path)
+            faces = aligner.find(photo) or [aligner(photo, size_px=64)[0]]  # raises NoFace, in words
+            scores = predictor(torch.cat([crop(photo, one, 512) for one in faces])).tolist()
+            read = (dict(zip(predictor.names, (round(score, 3) for score in row), strict=True)) for row in scores)
+            rows = [{"quad": one.quad, "size_px": round(one.size_px), **named} for one, named in zip(faces, read, strict=True)]
+            rows = [{name: row[name] for name in row if name != "others"} for row in rows if row["sure"] > SURE]
+            if not rows:
+                raise NoFace("what may be a face is too unclear to be read. Choose a photo that shows it from the front.")
+            found.append({"file": str(path), "faces": rows})
+        except DvlatentError as reason:  # one bad photo is no reason to stop
+            found.append({"file": str(path), "error": str(reason), "faces": []})
+    print(json.dumps(found, indent=1) if arguments.json else "\n".join(map(_score_in_words, found)))
+    return 0 if any(photo["faces"] for photo in found) else 1
+
+
+def _score_in_words(photo: Mapping[str, Any]) -> str:
+    """What was read from a photo, a line for each face, the largest first."""
+    error, file = photo.get("error", "perceived, not true: what a stranger may guess"), photo["file"]
+    lines = [error if file in error else f"{file}: {error}"]
+    for number, face in enumerate(photo["faces"]):
+        (left, top), size = (round(min(side)) for side in zip(*face["quad"], strict=True)), face["size_px"]
+        gender = f"{'male' if face['male'] >= 0.5 else 'female'} ({max(face['male'], 1 - face['male']):.0%})"
+        looks = f"{face['age']:.0f} years, {gender}, smile {face['smile']:.1f} (0 is none, 1 broad)"
+        lines += [f"  face {number}, {size} px wide from ({left}, {top}): {looks}"]
+        pose = f"turned {face['yaw']:+.0f}, nods {face['pitch']:+.0f}, tilted {face['roll']:+.0f} degrees"
+        lines += [f"          mouth open {face['mouth_open']:.2f}, eyes open {face['eyes_open']:.2f}, {pose}"]
+    return "\n".join(lines)
 
 
 def _invert(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,27 @@ Start here:
   dvlatent assets              fetch the pretrained networks (once, about 200 MB)
   jupyter lab notebooks/       open 00_start_here.ipynb
 """
+
+MODELS = {  # what `dvlatent.load` gives; directions and filters say it by their names
+    "faces": "the generator: random vectors to faces of 1024 px, and previews of 256 px",
+    "toy": "a drawn face whose every factor is known",
+    "digits": "a generator of handwritten digits",
+    "mnist": "5,000 handwritten digits, as data",
+    "digit-map": "an autoencoder: digits on a plane",
+    "face-map": "an autoencoder: small faces on a plane",
+    "age-edit": "ageing, found by gradient for each layer: dvlatent edit --age-edit 1",
+    "faces-small": "1,000 generated faces of 40 px, as data",
+    "attributes": "perceived age and gender of a face: dvlatent score",
+    "landmarks": "smile, open mouth and eyes, pose of a face: dvlatent score",
+    "identity": "who a face is, as 128 numbers: below a distance of 0.6 it is the same person",
+    "aligner": "finds the faces of a photo and cuts them out as the generator knows them",
+    "judge": "age, gender, smile and glasses: what edits are marked with",
+    "encoder": "a first guess at the w of a face: dvlatent invert",
+    "digit-classifier": "which digit it is",
+    "perceptual": "how different two pictures look",
+    "face-parts": "where skin, hair and background of a face are",
+    "age-cyclegan": "ageing learned without pairs, with two strengths only",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     made = Parser(prog="dvlatent", description=WELCOME, formatter_class=layout)
     made.add_argument("--version", action="version", version=f"dvlatent {__version__}")
-    commands = made.add_subparsers(title="commands", metavar="COMMAND")
+    commands = made.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
     assets = commands.add_parser("assets", help="fetch, check or repair the pretrained networks and data")
     assets.description = "Fetch what is missing or damaged of the pretrained networks and data. Safe to interrupt and to run twice."
@@ -62,6 +84,10 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--check", action="store_true", help="only compare every file with its hash; exit code 1 if one is wrong")
     what.add_argument("--where", action="store_true", help="only print the folder")
     assets.set_defaults(run=_assets, resume="What is complete is kept; run `dvlatent assets` again to go on from there.")
+
+    models = commands.add_parser("models", help="list what dvlatent.load and the commands know by name")
+    models.add_argument("--json", action="store_true", help="for programs: names and descriptions as JSON")
+    models.set_defaults(run=_models, resume="")
 
     faces.add(commands)
     editing.add(commands)
@@ -84,6 +110,15 @@ def _assets(arguments: argparse.Namespace) -> int:
         print(f"Complete: every file in {assets.home() / 'assets'} is what was installed.")
     else:
         assets.install()
+    return 0
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from dvlatent.zoo import available
+
+    kinds = {"filter": "photo in, edited photo out: dvlatent filter", "direction": "a direction of W, found in a survey: dvlatent edit"}
+    lines = {name: MODELS.get(name) or kinds[name.rpartition("-")[2]] for name in available()}
+    print(json.dumps(lines, indent=1) if arguments.json else "\n".join(f"{name:17} {line}" for name, line in lines.items()))
     return 0
 
 
