@@ -143,6 +143,6 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], name: str)
             raise ValueError(f"{mixed[0]} is {tensors[mixed[0]].dtype}, not {wanted[mixed[0]].dtype}")
         module.load_state_dict(tensors)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{name} does not fit the network: {error}") from error
+        raise CheckpointError(f"{name} does not fit the network: {error}. Give the file that was written for it.") from error
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"{name} holds numbers that are not finite.")

@@ -59,7 +59,7 @@ def read_onnx(path: str | os.PathLike[str]) -> Any:
         model = onnx.load_model_from_string(data)
     except Exception as reason:  # the errors of its parser have no common base class
         raise AssetBroken(f"{path} cannot be read as a network ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
-    if unknown := {node.op_type if not node.domain else f"{node.domain}.{node.op_type}" for node in model.graph.node} - set(LAYERS):
+    if unknown := {f"{node.domain}.{node.op_type}".lstrip(".") for node in model.graph.node} - set(LAYERS):
         raise AssetBroken(f"{path} has layers that are not known here: {', '.join(sorted(unknown))[:200]}. Give another file.")
     if model.functions or model.graph.sparse_initializer or any(one.data_location for one in model.graph.initializer):
         raise AssetBroken(f"{path} has functions, or numbers in other files, and may not. Run `dvlatent assets` to repair it.")
