@@ -18,6 +18,7 @@ from dvlatent import checkpoint, files
 from dvlatent.errors import CheckpointError, ShapeError, TrainingDiverged
 
 RAMP = 0.05  # a moving average never looks back further than this fraction of the run so far (Karras et al. 2020b, appendix B)
+ADAM = frozenset({"step", "exp_avg", "exp_avg_sq"})  # what Adam remembers of each weight
 Weights = dict[str, Tensor]
 Step = TypeVar("Step")  # of any training: it has an `index`, from 0
 
@@ -101,9 +102,12 @@ class TrainingState:
                 weights = [weight for group in optimizer.param_groups for weight in group["params"]]
                 for name, value in _under(tensors, part).items():
                     number, _, key = name.partition(".")
-                    if not value.is_floating_point() or value.shape not in (weights[int(number)].shape, ()):
+                    if not value.is_floating_point() or value.shape != (() if key == "step" else weights[int(number)].shape):
                         raise ValueError(f"'{part}.{name}' is {value.dtype} of shape {list(value.shape)}")
                     memory.setdefault(int(number), {})[key] = value
+                kept = set(map(frozenset, memory.values()))
+                if len(kept) > 1 or (kept and isinstance(optimizer, torch.optim.Adam) and kept != {ADAM}):
+                    raise ValueError(f"'{part}' remembers another thing for each weight")
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": memory})
             self.tensors = _under(tensors, "tensors")
             self.rng.set_state(tensors["rng"])

@@ -207,7 +207,7 @@ def test_files_that_are_no_filters_are_refused(tmp_path):
     saved(tmp_path / "endless.safetensors", blocks=10**12)
     about = {"kind": "filter", "direction": "age"}
     checkpoint.save(tmp_path / "bare.safetensors", {"weight": torch.zeros(1)}, about)
-    whole = {"wide": "does not fit", "huge": "does not fit", "endless": "not above 256"}
+    whole = {"wide": "does not fit", "huge": "does not fit", "endless": "from 1 to 256"}
     for name, words in {**whole, "odd": "not a complete filter", "bare": "not a complete filter"}.items():
         with pytest.raises(CheckpointError, match=words):
             load(tmp_path / f"{name}.safetensors")

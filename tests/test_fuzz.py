@@ -216,7 +216,7 @@ def changed(value, rng):
         elif rng.random() < 0.15 and isinstance(owner, dict):
             owner[rng.choice(("another", "kind", "²"))] = owner.pop(last)
         else:
-            owner[last] = rng.choice(NASTY)
+            owner[last] = copy.deepcopy(rng.choice(NASTY))
     return value
 
 

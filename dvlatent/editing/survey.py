@@ -167,12 +167,12 @@ def load(path: Path | str = SHIPPED) -> Population:
     try:
         seeds, names = tuple(tensors["seeds"].tolist()), tuple(map(str, description["names"]))
         render, psi = str(description.get("render", "full")), float(files.number(description["psi"], -100, 100))
-        scores = checkpoint.floats(tensors, "scores", len(seeds), len(names))
+        generator, scores = str(description["generator"]), checkpoint.floats(tensors, "scores", len(seeds), len(names))
         if not all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds) or len(set(names)) < len(names):
             raise ValueError("its seeds are no seeds, or two columns have one name")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a complete population: {error}. Save it again with survey.save.") from error
-    return Population(seeds, scores, names, psi, str(description["generator"]), render)
+    return Population(seeds, scores, names, psi, generator, render)
 
 
 def part_path(out: Path, settings: Population) -> Path:

@@ -156,10 +156,12 @@ def _session(path: Path, size_px: int, bins: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or its idle threads keep torch's waiting
     options.log_severity_level = 4  # what goes wrong is said below
     try:
-        session = onnxruntime.InferenceSession(network.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            network.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=False
+        )
+        takes, gives = ([list(end.shape[1:]) for end in ends] for ends in (session.get_inputs(), session.get_outputs()))
     except Exception as reason:  # its errors have no common base class
         raise AssetBroken(f"{path} cannot be read as a network ({str(reason)[:200]}). Run `dvlatent assets` to repair it.") from reason
-    takes, gives = ([list(end.shape[1:]) for end in ends] for ends in (session.get_inputs(), session.get_outputs()))
     if (takes, gives) != ([[3, size_px, size_px]], [[bins]]):
         raise AssetBroken(
             f"{path} takes {takes} and gives {gives}; a network from [3, {size_px}, {size_px}] to [{bins}] was needed. "
