@@ -159,6 +159,8 @@ def resize(image: Image, size_px: int | np.integer | tuple[int, int]) -> Float[T
     new = tuple(size_px) if np.ndim(size_px) else tuple(max(1, round(side * size_px / max(old))) for side in old)
     if new == old:
         return image
+    if image.dtype in (torch.float16, torch.bfloat16):  # which torch cannot resize on every device
+        return resize(image.float(), new).to(image.dtype)
     if height % new[0] == 0 and width % new[1] == 0:
         return F.avg_pool2d(image, (height // new[0], width // new[1]))
     if new[0] <= height and new[1] <= width:

@@ -61,7 +61,7 @@ class Autoencoder(nn.Module):
             raise ShapeError(f"pictures of shape [batch, {channels}, {side}, {side}] were needed; these are {list(image.shape)}.")
         if self.config.encoder_side != side:
             image = F.interpolate(image, size=(self.config.encoder_side,) * 2, mode="area")
-        numbers = self.encoder((image.flatten(1) + 1) / 2)  # ink from 0 to 1
+        numbers = self.encoder((image.flatten(1).to(self.encoder[0].weight.dtype) + 1) / 2)  # ink from 0 to 1
         if self.config.variational:
             mean, log_variance = numbers.chunk(2, dim=1)
             return mean, log_variance
@@ -71,7 +71,7 @@ class Autoencoder(nn.Module):
         """The picture at a place of the map, also where no picture was: [batch, code] -> [batch, channels, side, side]."""
         if code.ndim != 2 or code.shape[1] != self.config.code:
             raise ShapeError(f"codes of shape [batch, {self.config.code}] were needed; these are {list(code.shape)}.")
-        return as_pictures(self.decoder(code), self.config.channels, self.config.side)
+        return as_pictures(self.decoder(code.to(self.decoder[0].weight.dtype)), self.config.channels, self.config.side)
 
     def forward(self, image: Image) -> Image:
         """Encode, then decode."""

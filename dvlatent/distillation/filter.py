@@ -79,8 +79,8 @@ class Filter:
     @torch.no_grad()
     def change(self, small: Image, strength: Strength) -> Image:
         """What the filter adds to faces of its own size: [batch, 3, size_px, size_px], from -2 to 2."""
-        amount = self.check(strength, len(small)).to(small)
-        return self.network(small, amount) - small
+        small = small.float()  # as its weights are
+        return self.network(small, self.check(strength, len(small)).to(small)) - small
 
     def apply_to_photo(self, photo: Photo, strength: float, face: int | None = None) -> Photo:
         """Edit every face of a photo in its place, or only one (0 is the largest). Raises NoFace if there is none."""

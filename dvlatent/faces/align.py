@@ -237,7 +237,7 @@ def _blurred(canvas: np.ndarray, width_px: float) -> np.ndarray:
     shrink = max(int(width_px / 4), 1)
     small = F.interpolate(image, [math.ceil(length / shrink) for length in size], mode="area") if shrink > 1 else image
     reach = math.ceil(3 * width_px / shrink) or 1
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / max(width_px / shrink, 1e-3)) ** 2)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=image.dtype) / max(width_px / shrink, 1e-3)) ** 2)
     weights = (weights / weights.sum()).expand(3, 1, 1, -1)
     small = F.conv2d(F.pad(small, (reach, reach, 0, 0), mode="replicate"), weights, groups=3)
     small = F.conv2d(F.pad(small, (0, 0, reach, reach), mode="replicate"), weights.transpose(2, 3), groups=3)

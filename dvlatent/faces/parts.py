@@ -37,7 +37,7 @@ class PartsHead(nn.Module):
         """All that the head sees, brought to one size."""
         scaled = [*(SCALE * feature for feature in features), image]
         small = [F.interpolate(one, size=(GRID, GRID), mode="bilinear", antialias=True, align_corners=False) for one in scaled]
-        along = torch.linspace(-1, 1, GRID, device=image.device)
+        along = torch.linspace(-1, 1, GRID, device=image.device, dtype=image.dtype)
         position = torch.stack(torch.meshgrid(along, along.abs(), indexing="ij"))  # how far down, how far from the middle
         return torch.cat([*small, position.expand(len(image), -1, -1, -1)], dim=1)
 
@@ -67,6 +67,7 @@ class FaceParts(nn.Module):
             raise ShapeError(
                 f"parts are found on aligned faces, [batch, 3, size, size]; this is {list(image.shape)}. Align the photo first."
             )
+        image = image.float()
         small = image if image.shape[-1] == SIZE_PX else images.resize(image, SIZE_PX)
         fractions = self.head(self.head.inputs(self.network(small), small)).softmax(dim=1)
         return F.interpolate(fractions, size=image.shape[2:], mode="bilinear", align_corners=False)

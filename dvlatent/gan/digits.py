@@ -59,10 +59,10 @@ class DigitGenerator(nn.Module):
 
     def draw(self, w: W) -> Gray:
         """Coordinates to a gray digit: [batch, z] -> [batch, 1, 28, 28] in [-1, 1]."""
-        x = _normalized(self.first(w).view(-1, self.width, 7, 7))
+        x = _normalized(self.first(w.to(self.first.weight.dtype)).view(-1, self.width, 7, 7))
         x = F.leaky_relu(F.pixel_shuffle(self.middle(x), 2), 0.2)  # [batch, width / 2, 14, 14]
         x = F.leaky_relu(self.fine(x), 0.2)  # [batch, width, 14, 14]
-        return torch.tanh(F.pixel_shuffle(self.last(x), 2))
+        return torch.tanh(F.pixel_shuffle(self.last(x), 2)).to(w.dtype)
 
     def synthesis(self, ws: Ws) -> Image:
         """Coordinates to a picture: [batch, 1, z] -> [batch, 3, 28, 28], three equal channels, as every `Generator` draws."""
@@ -129,7 +129,8 @@ class DigitClassifier(nn.Module):
         """
         if image.ndim != 4 or image.shape[1] not in (1, 3) or tuple(image.shape[2:]) != (28, 28):
             raise ShapeError(f"digits are [batch, 1 or 3, 28, 28] in [-1, 1]; this has {list(image.shape)}. images.resize(x, 28) helps.")
-        return F.relu(self.describe(self.body(image.mean(1, keepdim=True)).flatten(1)))
+        gray = image.mean(1, keepdim=True).to(self.describe.weight.dtype)
+        return F.relu(self.describe(self.body(gray).flatten(1)))
 
     def forward(self, image: Image) -> Float[Tensor, "batch 10"]:
         """Logits, already divided by the temperature."""

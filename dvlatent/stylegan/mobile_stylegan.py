@@ -47,17 +47,18 @@ class MobileStyleGAN(nn.Module):
         """Random vectors to coordinates, [batch, 512] each: unit RMS, then eight layers (Karras et al. 2019, section 2)."""
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ShapeError(f"mapping takes z of shape [batch, {self.z_dim}]; this has {list(z.shape)}. Try normal(seed, {self.z_dim}).")
-        x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+        x = z.to(self.w_mean.dtype)
+        x = x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
         for layer in self.mapping_layers:
             x = F.leaky_relu(layer(x), 0.2) * 2**0.5
-        return x
+        return x.to(z.dtype)
 
     def synthesis(self, ws: Ws) -> Image:
         """Coordinates to picture: [batch, 16, 512] -> [batch, 3, 1024, 1024] in about [-1, 1]; gradients reach every w.
 
         On two CPU cores a face takes about a quarter of a second, with its gradient about a second. Raises ShapeError for other shapes.
         """
-        return _each(lambda one: self.features(one, blocks=7), ws)
+        return _each(lambda one: self.features(one, blocks=7), ws, self.w_mean.dtype)
 
     def preview(self, ws: Ws) -> Image:
         """A small picture: [batch, 16, 512] -> [batch, 3, 256, 256], through a small head on the inner features.
@@ -67,7 +68,7 @@ class MobileStyleGAN(nn.Module):
         """
         if self.preview_head is None:
             raise ShapeError("this generator has no preview head: load it with dvlatent.load('faces').")
-        return _each(lambda one: self.preview_head(self.features(one, self.preview_head.blocks), one), ws)
+        return _each(lambda one: self.preview_head(self.features(one, self.preview_head.blocks), one), ws, self.w_mean.dtype)
 
     def features(self, ws: Ws, blocks: int) -> Features:
         """The output of the first `blocks` blocks; after all seven, the picture. Raises ShapeError for other ws."""
@@ -83,11 +84,14 @@ class MobileStyleGAN(nn.Module):
         return x
 
 
-def _each(render: Callable[[Ws], Features], ws: Ws) -> Image:
-    """On a CPU one face after the other: several at once would not fit its cache, and take longer. On a GPU all at once."""
+def _each(render: Callable[[Ws], Features], ws: Ws, dtype: torch.dtype) -> Image:
+    """On a CPU one face after the other: several at once would not fit its cache, and take longer. On a GPU all at once.
+
+    The network computes in its own `dtype`; the picture comes in that of ws.
+    """
     if ws.is_cuda or len(ws) < 2:
-        return render(ws).to(ws.dtype).contiguous()
-    return torch.cat([render(one).to(ws.dtype).contiguous() for one in ws.split(1)])
+        return render(ws.to(dtype)).to(ws.dtype).contiguous()
+    return torch.cat([render(one.to(dtype)).to(ws.dtype).contiguous() for one in ws.split(1)])
 
 
 class Modulated(nn.Module):
