@@ -21,7 +21,7 @@ course: $(READY) assets  ## everything from nothing: install, download, run ever
 	$(PY) notebooks/build.py html $(NAMES)
 
 lab: $(READY) assets  ## open JupyterLab on the first notebook
-	$(PY) -m jupyter lab notebooks/00_start_here.ipynb
+	$(PY) -m jupyter lab --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/00_start_here.ipynb  # asks nothing of the network
 
 test: $(READY) assets  ## everything from nothing: unit, contract and structure tests, then every notebook cell by cell
 	@$(MAKE) --no-print-directory browser SUDO= || echo "Going on without a browser: the tests of the sliders will be skipped."

@@ -97,7 +97,7 @@ def wait(ready, seconds, message):
         time.sleep(0.2)
 
 
-def opened(browser, lab, name, seconds, wanted="[role=slider]"):
+def opened(browser, lab, name, seconds, wanted=".dvmorph input"):
     """A page with the notebook, all cells run anew; and the list of what the browser complained about."""
     from playwright.sync_api import TimeoutError as Timeout
 
@@ -120,8 +120,9 @@ def opened(browser, lab, name, seconds, wanted="[role=slider]"):
 
 def move_and_look(page):
     """Move the slider by keyboard to the middle and the end: the picture and the words must follow each time."""
-    box = page.locator(".widget-vbox", has=page.locator("[role=slider]")).first
-    dial, picture, words = box.locator("[role=slider]"), box.locator("img"), box.locator(".widget-label").last
+    box = page.locator(".dvmorph").first
+    dial, picture, words = box.get_by_role("slider"), box.locator("img:visible"), box.locator("output")
+    assert dial.get_attribute("aria-label") or box.locator("label").inner_text(), "the slider has no name"
     seen = []
     for keys in ([], ["ArrowRight"], ["ArrowRight"], ["End"], ["Home"]):
         before = words.inner_text()

@@ -260,6 +260,33 @@ def test_decode_everywhere_paints_the_plane(page_of):
     assert not complaints, complaints
 
 
+def test_a_pressed_button_keeps_its_words_under_the_pointer(page_of):
+    page, _ = page_of(latent_map(*small()))
+    button = page.get_by_role("button", name="Decode everywhere")
+    button.click()
+    button.hover()
+    ink, paper = button.evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
+    assert button.get_attribute("aria-pressed") == "true" and ink != paper and paper != "rgba(0, 0, 0, 0)"
+
+
+def test_titles_and_names_are_text_and_never_script(page_of):
+    bad = "</script><script>window.run = 1</script><img src=x onerror='window.run = 1'>"
+    page, complaints = page_of(latent_map(*small(), names=[bad] * 10, title=bad))
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.run === undefined") and page.locator(".dvmap").get_attribute("aria-label") == bad
+    assert not complaints, complaints
+
+
+def test_the_page_is_in_the_output_under_ipywidgets_7_too(monkeypatch):
+    """Version 7 shows a widget by `_ipython_display_`, which comes before a bundle."""
+    from anywidget import AnyWidget
+    from IPython.core.formatters import DisplayFormatter
+
+    monkeypatch.setattr(AnyWidget, "_ipython_display_", lambda self: None, raising=False)
+    data, _ = DisplayFormatter().format(latent_map(*small()))
+    assert "dvmap" in data["text/html"] and any("widget-view" in kind for kind in data)
+
+
 def test_light_and_dark_follow_the_page(page_of):
     light, dark = (page_of(latent_map(*small()), style=f"background: {paper}")[0] for paper in ("#fff", "#111"))
     papers = [page.locator(".dvmap").evaluate("e => getComputedStyle(e).backgroundColor") for page in (light, dark)]

@@ -1,12 +1,15 @@
 """The morph slider without a browser: its frames, its words, and what it refuses. In a real JupyterLab: test_lessons_lab.py."""
 
+import base64
+import html
 import io
+import re
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from test_lessons_lab import browser  # noqa: F401  (fixture)
 
 from dvlatent.errors import ShapeError
 from dvlatent.lessons.morph import render, slider
@@ -56,10 +59,27 @@ def test_one_frame_is_no_morph():
         render(Hue(), A, B, frames=1)
 
 
-def test_moving_the_slider_swaps_the_picture_and_the_words():
+def test_every_frame_and_its_words_lie_in_the_page_and_names_are_text():
     pictures = list(render(Hue(), A, B, frames=5))
-    picture, dial, words = slider(pictures, names=("Ada", "Grace")).children
-    assert isinstance(dial, ipywidgets.IntSlider) and dial.description == "Ada to Grace" and (dial.min, dial.max) == (0, 4)
-    for at, sentence in [(4, "This is Grace."), (1, "25% of the way from Ada to Grace."), (0, "This is Ada.")]:
-        dial.value = at
-        assert bytes(picture.value) == pictures[at] and words.value == sentence
+    page = slider(pictures, names=("Ada", "<b onclick='x'>Grace\""))
+    words = [html.unescape(alt) for alt in re.findall(r' alt="([^"]*)"', page)]
+    assert words[0] == "This is Ada." and words[1] == "25% of the way from Ada to <b onclick='x'>Grace\"." and len(words) == 5
+    sources = re.findall(r"base64,([^\"]+)", page)
+    assert [base64.b64decode(source) for source in sources] == pictures
+    assert "<b" not in page.replace("<br>", "") and page.count("display: block;") == 1 and 'max="4"' in page
+
+
+def test_on_a_page_without_a_kernel_the_slider_moves_and_has_a_name(browser, tmp_path):  # noqa: F811
+    (tmp_path / "page.html").write_text(slider(list(render(Hue(), A, B, frames=5)), names=("Ada", "Grace")))
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    dial, seen = page.get_by_role("slider", name="Ada to Grace"), []
+    dial.focus()
+    for key in ("Home", "ArrowRight", "End"):
+        page.keyboard.press(key)
+        assert page.locator("output").inner_text() == page.locator("img:visible").get_attribute("alt")
+        seen.append((dial.get_attribute("aria-valuetext"), color(page.locator("img:visible").screenshot(type="jpeg")).mean()))
+    assert [words for words, _ in seen] == ["This is Ada.", "25% of the way from Ada to Grace.", "This is Grace."]
+    np.testing.assert_allclose([gray for _, gray in seen], [0, 64, 255], atol=3)
+    context.close()

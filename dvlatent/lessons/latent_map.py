@@ -45,14 +45,15 @@ class LatentMap(anywidget.AnyWidget):
 
     def page(self) -> str:
         """The same map as HTML with everything in it, for pages without a kernel."""
-        data = json.dumps(self._data)
+        data = json.dumps(self._data).replace("<", "\\u003c")  # no name or title can end the script
         name = f"dvmap-{hashlib.sha256(data.encode()).hexdigest()[:12]}"
         module, style = HERE.with_suffix(".js").read_text(encoding="utf-8"), HERE.with_suffix(".css").read_text(encoding="utf-8")
         start = f'mount(document.getElementById("{name}"), {data});'
         return (
-            f'<style>{style}</style><div id="{name}"><p>{html.escape(FALLBACK)}</p></div>'
-            f'<script type="module">{module}\n{start}</script>'
+            f'<style>{style}</style><div id="{name}"><p>{html.escape(FALLBACK)}</p></div><script type="module">{module}\n{start}</script>'
         )
+
+    _ipython_display_ = None  # ipywidgets 7 would show itself by this, without the page
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         bundle = super()._repr_mimebundle_(**options)

@@ -1,15 +1,15 @@
 """One slider that morphs one face into another. Taught in notebook 00.
 
-All frames are rendered first, so that moving the slider only swaps pictures. Beside it a lesson shows the same
-journey by `plot.strip`, for pages on which nothing can be moved.
+All frames are rendered first and lie in the page, so that the slider moves without a kernel: in a notebook and on a page made of it.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 from collections.abc import Iterator
 
-import ipywidgets
 import torch
 from jaxtyping import Float
 from PIL import Image as Pillow
@@ -21,6 +21,11 @@ from dvlatent.latents import broadcast, lerp
 from dvlatent.types import Generator, Ws
 
 Latent = Float[Tensor, "*any w"]  # one w, as [w], [1, w] or [1, layer, w]
+MOVED = (  # of the slider: the words of the frame that it chooses are its value, the picture's and the line's
+    "const box = this.closest('.dvmorph'), frames = box.querySelectorAll('img'), words = frames[this.value].alt;"
+    "frames.forEach((frame, at) => { frame.style.display = at === +this.value ? 'block' : 'none'; });"
+    "this.setAttribute('aria-valuetext', words); box.querySelector('output').textContent = words;"
+)
 
 
 def morph(generator: Generator, a: Latent, b: Latent, frames: int = 17, size_px: int = 384, names: tuple[str, str] = ("A", "B")) -> None:
@@ -31,16 +36,8 @@ def morph(generator: Generator, a: Latent, b: Latent, frames: int = 17, size_px:
     """
     from IPython.display import display  # only notebooks need it
 
-    journey = render(generator, a, b, frames, size_px)
-    progress = ipywidgets.IntProgress(value=0, min=0, max=frames, description="Drawing")
-    box = ipywidgets.VBox([progress])
-    display(box)
-    pictures = []
-    for picture in journey:
-        pictures.append(picture)
-        progress.value = len(pictures)
-    box.children = slider(pictures, size_px, names).children
-    progress.close()
+    page = slider(list(render(generator, a, b, frames, size_px)), size_px, names)
+    display({"text/html": page, "text/plain": f"A slider from {names[0]} to {names[1]}"}, raw=True)
 
 
 def render(generator: Generator, a: Latent, b: Latent, frames: int = 17, size_px: int = 384) -> Iterator[bytes]:
@@ -51,22 +48,19 @@ def render(generator: Generator, a: Latent, b: Latent, frames: int = 17, size_px
     return (_jpeg(generator, lerp(start, end, t), size_px) for t in torch.linspace(0, 1, frames).tolist())
 
 
-def slider(pictures: list[bytes], size_px: int = 384, names: tuple[str, str] = ("A", "B")) -> ipywidgets.VBox:
-    """A picture, the slider that chooses it, and a line of words that says where the slider stands."""
-    last = len(pictures) - 1
-    picture = ipywidgets.Image(value=pictures[0], format="jpeg", width=size_px, height=size_px)
-    dial = ipywidgets.IntSlider(
-        value=0, min=0, max=last, step=1, description=f"{names[0]} to {names[1]}", continuous_update=True, readout=False,
-        style={"description_width": "initial"}, layout=ipywidgets.Layout(width=f"{size_px}px"),
-    )  # fmt: skip
-    words = ipywidgets.Label(value=_where(0, names))
-
-    def moved(change: dict) -> None:
-        picture.value = pictures[change["new"]]
-        words.value = _where(change["new"] / last, names)
-
-    dial.observe(moved, names="value")
-    return ipywidgets.VBox([picture, dial, words])
+def slider(pictures: list[bytes], size_px: int = 384, names: tuple[str, str] = ("A", "B")) -> str:
+    """A picture, the slider that chooses it, and a line of words that says where the slider stands: HTML with everything in it."""
+    last, frames = len(pictures) - 1, []
+    for at, picture in enumerate(pictures):
+        source, words = base64.b64encode(picture).decode(), html.escape(_where(at / last, names))
+        style = f"display: {'none' if at else 'block'}; width: {size_px}px; max-width: 100%"
+        frames.append(f'<img src="data:image/jpeg;base64,{source}" alt="{words}" style="{style}">')
+    first, title = html.escape(_where(0, names)), html.escape(f"{names[0]} to {names[1]}")
+    return (
+        f'<div class="dvmorph" role="group" aria-label="{title}">{"".join(frames)}'
+        f'<label>{title}<br><input type="range" min="0" max="{last}" value="0" autocomplete="off" aria-valuetext="{first}" '
+        f'style="width: {size_px}px; max-width: 100%" oninput="{html.escape(MOVED)}" onkeydown="event.stopPropagation()"></label><br><output>{first}</output></div>'
+    )
 
 
 def _where(t: float, names: tuple[str, str]) -> str:

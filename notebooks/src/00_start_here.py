@@ -106,7 +106,7 @@ plot.show(fig, alt="Five faces in a row: the first turns into the last step by s
           "them is a whole person.")
 
 # %% [markdown]
-# Now with your own hand. Drag the slider, or use the arrow keys. (On a page without Python behind it, the row of pictures above stands in for it.)
+# Now with your own hand. Drag the slider, or use the arrow keys. (It moves on a page without Python behind it, too: its pictures lie in the page.)
 
 # %% tags=["nbval-ignore-output"]
 from dvlatent.lessons.morph import morph
