@@ -89,6 +89,20 @@ def test_refuses_an_incomplete_direction_or_edit(rows, tmp_path):
         load_direction(tmp_path / "one.safetensors")
 
 
+@pytest.mark.parametrize("kind", [torch.bool, torch.complex64, torch.float8_e4m3fn, torch.uint8, torch.int64, torch.int32])
+def test_refuses_numbers_of_another_kind_where_floats_were_meant(kind, tmp_path):
+    about = {"kind": "direction", "name": "age", "layers": None}
+    save(tmp_path / "a.safetensors", {"vector": torch.eye(4)[0].to(kind)}, about)
+    with pytest.raises(CheckpointError, match=r"floats"):
+        load_direction(tmp_path / "a.safetensors")
+    save(tmp_path / "b.safetensors", {"vector": torch.tensor(1.0)}, about)
+    with pytest.raises(CheckpointError, match=r"has shape \[\], not \['any'\]"):
+        load_direction(tmp_path / "b.safetensors")
+    if not kind.is_floating_point:
+        with pytest.raises(CheckpointError, match="weight is"):
+            load_weights(torch.nn.Linear(2, 1), {"weight": torch.ones(1, 2).to(kind), "bias": torch.zeros(1)}, "it")
+
+
 def test_weights_must_fit_and_be_finite():
     net = torch.nn.Linear(2, 1)
     load_weights(net, {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}, "it")

@@ -1,7 +1,11 @@
 """`dvlatent.load`: every name gives what it promises; an import waits for nothing."""
 
+import copy
+import multiprocessing
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from dvlatent import zoo
 from dvlatent.checkpoint import save, save_direction, save_edit
 from dvlatent.directions import Direction, Edit
 from dvlatent.errors import CheckpointError
+from dvlatent.latents import broadcast, normal
 
 
 @pytest.mark.parametrize("name", dvlatent.available())
@@ -61,3 +66,33 @@ def test_names_of_older_files_become_the_names_of_the_code(tmp_path):
     for name in ("old", "new"):
         read = zoo.read_map(tmp_path / f"{name}.safetensors")
         assert read.config == net.config and torch.equal(read.decode(code), net.decode(code))
+
+
+@pytest.mark.parametrize("around", ["double", "inference"])
+def test_networks_are_in_32_bits_and_give_gradients_whatever_holds_around_them(around):
+    kind = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64 if around == "double" else kind)
+        with torch.inference_mode(around == "inference"):
+            toy, reader = dvlatent.load("toy"), dvlatent.load("attributes")
+            reader(torch.zeros(1, 3, 64, 64))
+        ws = broadcast(toy.mapping(normal(1, toy.z_dim)), toy.num_layers).detach().requires_grad_()
+        reader.differentiable()(toy.synthesis(ws)).sum().backward()
+    finally:
+        torch.set_default_dtype(kind)
+    assert ws.dtype == torch.float32 and ws.grad.abs().sum() > 0
+
+
+def _ages(reader, picture):
+    torch.set_num_threads(2)
+    return reader(picture).tolist()
+
+
+def test_attributes_can_be_copied_pickled_and_sent_to_a_spawned_process(attributes, recorded_faces):
+    """A forked process would hang with two threads; ARCHITECTURE says so."""
+    face, scores = recorded_faces[:1], attributes(recorded_faces[:1])
+    for other in (copy.deepcopy(attributes), pickle.loads(pickle.dumps(attributes))):
+        assert torch.equal(other(face), scores)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        there = pool.submit(_ages, attributes, face).result(timeout=120)
+    torch.testing.assert_close(torch.tensor(there), scores)
