@@ -29,7 +29,8 @@ COMMANDS = {  # every command that computes, as small as it can be
     "find": "find --attribute age --low 18 28 --high 55 80 --faces 400 --out {out}/old.safetensors",
     "edit": "edit --seeds 3 --age 1 --out {out}/edited.png",
     "invert": "invert {photo} --steps 2 --out {out}/me.safetensors",
-    "pairs": "pairs --edit age:-2..+2 --count 1 --out {out}/pairs",
+    "pairs, distill": "pairs --edit age:-2..+2 --count 3 --out {out}/pairs && "
+    "distill {out}/pairs --steps 1 --batch 1 --holdout 1 --out {out}/small.safetensors",
     "filter": "filter {photo} --age 1 --out {out}/older.png",
     "export": "export age-filter --out {out}/age.onnx",
 }
@@ -69,10 +70,10 @@ def test_the_guard_sees_native_look_ups_and_connections(watched):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_asks_the_network_or_leaves_files(command, watched, tmp_path):
     images.write(images.from_uint8(data.astronaut()), tmp_path / "photo.png")
-    words = [word.format(out=tmp_path, photo=tmp_path / "photo.png") for word in COMMANDS[command].split()]
-    done, asked, left = watched(sys.executable, "-m", "dvlatent", *words)
-    assert done.returncode == 0, done.stderr
-    assert (asked, left) == ([], [])
+    for line in COMMANDS[command].format(out=tmp_path, photo=tmp_path / "photo.png").split(" && "):
+        done, asked, left = watched(sys.executable, "-m", "dvlatent", *line.split())
+        assert done.returncode == 0, done.stderr
+        assert (asked, left) == ([], [])
 
 
 def test_a_lesson_asks_nothing(watched, tmp_path):
@@ -85,3 +86,18 @@ def test_a_lesson_asks_nothing(watched, tmp_path):
     cells = json.loads((tmp_path / "done.ipynb").read_text())["cells"]
     assert "torch.Size([1, 2])" in json.dumps(cells)
     assert asked == [] and not [name for name in left if not name.startswith((".ipython/", ".local/share/jupyter/", ".jupyter/"))]
+
+
+def test_the_lab_asks_for_no_news_and_no_updates():
+    line = next(line for line in (Path(__file__).parents[1] / "Makefile").read_text().splitlines() if "jupyter lab" in line)
+    assert "--LabApp.news_url=None" in line and "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate" in line
+
+
+def test_the_page_s_server_asks_nothing(watched, tmp_path):
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("<p>a page</p>")
+    script = "import sys, threading, _thread\nfrom dvlatent.cli.main import main\nthreading.Timer(4, _thread.interrupt_main).start()\n"
+    script += f"sys.exit(main(['app', '--port', '0', '--dir', {str(tmp_path / 'page')!r}]))"
+    done, asked, left = watched(sys.executable, "-c", script)
+    assert "http" in done.stdout, done.stderr
+    assert (asked, left) == ([], [])
