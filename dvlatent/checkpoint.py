@@ -45,6 +45,7 @@ def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, An
             raise OSError(str(error)) from error
 
 
+@torch.inference_mode(False)  # what is read may be kept and serve gradients later
 def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a file that `save` wrote: its tensors as float32 and its description.
 
