@@ -236,6 +236,18 @@ def test_damaged_folders_are_refused(made, tmp_path):
             Pairs(folder)
 
 
+def test_a_damaged_shard_costs_no_picture_and_a_rerun_repairs_the_folder(made, tmp_path):
+    folder, first = copied(made[0], tmp_path), rows(made[0])
+    there = {path: path.read_bytes() for path in folder.rglob("*.jpg")}
+    write_rows(folder, [first[0]] * len(first))  # every pair is the same one: all others would look like litter
+    with pytest.raises(CheckpointError, match=r"000000\.json is damaged.*Delete it"):
+        fill(folder, 40)
+    assert {path: path.read_bytes() for path in folder.rglob("*.jpg")} == there
+    (folder / "shards" / "000000.json").unlink()
+    fill(folder, 40)
+    assert Pairs(folder).rows == Pairs(made[0]).rows and {path: path.read_bytes() for path in folder.rglob("*.jpg")} == there
+
+
 def test_two_processes_and_a_kill_lose_nothing(made, tmp_path):
     """Two processes are killed while they write, then both go on: the pairs are those of one undisturbed process."""
     folder = tmp_path / "pairs"
