@@ -62,6 +62,8 @@ def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
         raise CheckpointError(f"{path.name} holds {str(description.get('kind', 'nothing that we know'))[:40]}; a {kind} was needed.")
     if strange := [f"{name} of {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]:
         raise CheckpointError(f"{path.name} holds {strange[0][:80]}; floats, or whole numbers of 64 bits, were needed.")
+    if endless := [name for name, tensor in tensors.items() if max(tensor.shape, default=0) > max(tensor.numel(), 2**20)]:
+        raise CheckpointError(f"{path.name} holds {endless[0][:80]}, a tensor of {2**20:,} empty rows or more. Is it another file?")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, description
 
 

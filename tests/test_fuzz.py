@@ -354,6 +354,17 @@ def test_an_onnx_loop_is_refused_before_it_runs(tmp_path):
             read(tmp_path / "loop.onnx")
 
 
+@pytest.mark.parametrize(("kind", "name"), [("edit", "vectors"), ("population", "seeds"), ("population", "scores")])
+def test_a_billion_empty_rows_are_refused_before_they_are_counted(kind, name, tmp_path):
+    path = tmp_path / "a.safetensors"
+    make_safetensors(kind, path)
+    tensors, description = checkpoint.load(path, kind)
+    tensors[name] = torch.empty(10**9, 0, dtype=tensors[name].dtype)
+    checkpoint.save(path, tensors, description)
+    with pytest.raises(CheckpointError, match="empty rows"):
+        SAFETENSORS[kind](path)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-7", "cp037"])
 def test_xml_in_strange_encodings_is_refused(encoding, tmp_path):
     make_xml(tmp_path / "a.xml")

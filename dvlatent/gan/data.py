@@ -52,7 +52,8 @@ def digits(path: Path | str) -> Digits:
     except (OSError, EOFError, zlib.error) as reason:
         raise AssetBroken(f"{path} cannot be unpacked ({reason}). Run `dvlatent assets` to repair it.") from reason
     try:
-        table = np.loadtxt(text.decode("ascii").splitlines(), delimiter=",", dtype=np.int64) if len(text) <= LIMIT_BYTES else None
+        lines = text.decode("ascii").splitlines() if len(text) <= LIMIT_BYTES else []
+        table = np.loadtxt(lines, delimiter=",", dtype=np.int64) if any(lines) else None
     except (ValueError, UnicodeDecodeError):
         table = None
     good = table is not None and table.shape == (COUNT, SIZE * SIZE + 1) and table.min() >= 0 and table.max() <= 255
