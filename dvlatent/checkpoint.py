@@ -42,7 +42,7 @@ def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, An
         try:
             save_file(plain, part, {"description": json.dumps(description)})
         except SafetensorError as error:
-            raise OSError(str(error)) from error
+            raise CheckpointError(f"{path} cannot be written ({error}). Make room, or choose another folder.") from error
 
 
 @torch.inference_mode(False)  # what is read may be kept and serve gradients later

@@ -5,6 +5,7 @@ The kind and the size of a file are checked before its bytes are read, and every
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ LIMIT_BYTES = 2 * 2**30  # far more than any file that we read
 TEXT_BYTES = 64 * 2**20  # of a JSON or XML text
 LARGEST = 3.4e38  # what a 32-bit float can hold
 HERE = f".writing-{hashlib.sha256(platform.node().encode()).hexdigest()[:6]}-"  # drafts of this computer
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # what a disk says that takes no more
 _cleared: set[Path] = set()  # folders that this process has looked through for drafts of killed runs
 
 
@@ -99,14 +101,18 @@ def draft(path: Path, error: type[DvlatentError] = CheckpointError) -> Iterator[
         folder = tempfile.TemporaryDirectory(prefix=f"{HERE}{os.getpid()}-", dir=path.parent, ignore_cleanup_errors=True)
     except OSError as reason:
         raise error(f"nothing can be written into {path.parent} ({reason.strerror}). Choose a folder that is yours.") from reason
+    written = False
     with folder:
         part, plain = Path(folder.name, "draft" + path.suffix.lower()), Path(folder.name, "plain")
         try:
             plain.touch()  # has the permissions that the user wants
             yield part
+            written = True
             part.chmod(plain.stat().st_mode & 0o777)
             os.replace(part, path)
         except OSError as reason:
+            if not written and reason.errno not in FULL:
+                raise  # the caller's own trouble
             raise error(f"{path} cannot be written ({reason.strerror or reason}). Make room, or choose another name or folder.") from reason
 
 

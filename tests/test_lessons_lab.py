@@ -122,18 +122,18 @@ def move_and_look(page):
     """Move the slider by keyboard to the middle and the end: the picture and the words must follow each time."""
     box = page.locator(".dvmorph").first
     dial, picture, words = box.get_by_role("slider"), box.locator("img:visible"), box.locator("output")
-    assert dial.get_attribute("aria-label") or box.locator("label").inner_text(), "the slider has no name"
+    assert dial.get_attribute("aria-label") or box.locator("label").text_content(), "the slider has no name"
     seen = []
     for keys in ([], ["ArrowRight"], ["ArrowRight"], ["End"], ["Home"]):
-        before = words.inner_text()
+        before = words.text_content()
         dial.focus()
         for key in keys:
             page.keyboard.press(key)
         if keys:
-            wait(lambda before=before: words.inner_text() != before, 30, lambda before=before: f"the words stayed at {before!r}")
+            wait(lambda before=before: words.text_content() != before, 30, lambda before=before: f"the words stayed at {before!r}")
         wait(lambda: picture.evaluate("image => image.complete && image.naturalWidth > 0"), 30, lambda: "the picture is empty")
         page.wait_for_timeout(300)
-        seen.append((words.inner_text(), picture.screenshot()))
+        seen.append((words.text_content(), picture.screenshot()))
     return seen
 
 
