@@ -158,6 +158,8 @@ def test_find_projects_others_out(capsys):
         (("--attribute", "age", "--low", 5, 9, "--high", 0, 1), "must lie below"),
         (("--attribute", "age", "--population", "missing.safetensors"), "missing.safetensors cannot be read"),
         (("--attribute", "age", "--layers", "hair"), "'hair'"),
+        (("--attribute", "age", "--by", "ridge", "--ridge", -1), "a regularization of -1"),
+        (("--attribute", "age", "--faces", -3), "600 faces, -3 of them"),
     ],
 )
 def test_find_refuses_in_one_sentence(capsys, arguments, words):

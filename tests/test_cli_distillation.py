@@ -11,6 +11,7 @@ from distill_tiny import Blurred
 from pairs_toy import CONFIG, RULES, Colors, identity, parts
 
 from dvlatent import checkpoint, load, zoo
+from dvlatent.cli import distillation
 from dvlatent.cli.distillation import parse_edit
 from dvlatent.cli.main import main
 from dvlatent.distillation import pairs as pairs_module
@@ -92,6 +93,7 @@ def test_any_surveyed_attribute_becomes_a_filter(monkeypatch, tmp_path, capsys):
     assert rules["max_change"] == {"red": 0.9} and rules["identity_limit"] == 9 and Pairs("pairs").settings["scored_by"][-1] == "mine"
     distill = "distill pairs --out mine.safetensors --steps 1 --batch 2 --coarse-steps 0 --no-bf16 --holdout".split()
     assert main([*distill, "9"]) == 1 and "9 of 6 pairs cannot be held out to measure on: say --holdout 1" in capsys.readouterr().err
+    assert main([*distill, "2", "--lr", "-1"]) == 1 and "the learning rates -1 and" in capsys.readouterr().err
     assert main([*distill, "2"]) == 0 and "PSNR dB" in capsys.readouterr().out
     assert main([*distill, "2"]) == 1 and "mine.safetensors is there already" in capsys.readouterr().err
     filtered, face = load("mine.safetensors"), Pairs("pairs").batch([0])[0]
@@ -111,11 +113,15 @@ def test_rules_of_an_edit_that_says_nothing_are_asked_for(monkeypatch, tmp_path,
     pairs = "pairs --edit both.safetensors:+2 --count 3 --out pairs --first-seed 2".split()
     assert main(pairs) == 1 and "nobody knows what: say --score and one of red, green, blue" in capsys.readouterr().err
     assert main([*pairs, "--score", "blue"]) == 1 and "how far must 'blue' move in a step?" in capsys.readouterr().err
+    monkeypatch.setattr(distillation, "HOPELESS", 16)
+    assert main([*pairs, "--score", "blue", "--min-change", "9"]) == 1 and "none of 16 seeds passed" in capsys.readouterr().err
+    assert main([*pairs, "--score", "blue", "--min-change", "-1"]) == 1 and "must lie above 0" in capsys.readouterr().err
+    pairs[-3] = "fresh"
     assert main([*pairs, "--score", "blue", "--min-change", "0.01", "--identity-limit", "9"]) == 0
-    a, b, strength = Pairs("pairs").batch([0])
-    by_hand = [toy.synthesis(ws) for seed in [int(Pairs("pairs").ids[0])] for ws in both_sides(toy, both, seed)]
+    a, b, strength = Pairs("fresh").batch([0])
+    by_hand = [toy.synthesis(ws) for seed in [int(Pairs("fresh").ids[0])] for ws in both_sides(toy, both, seed)]
     assert float(strength) == 2 and (a - by_hand[0]).abs().mean() < 0.02 and (b - by_hand[1]).abs().mean() < 0.02
-    assert Pairs("pairs").settings["direction"]["name"] == "background, age"
+    assert Pairs("fresh").settings["direction"]["name"] == "background, age"
 
 
 def both_sides(toy, edit, seed):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_interrupted_it_keeps_what_is_there(capsys, monkeypatch):
     assert code == 130 and "Nothing was written" in said
 
 
-def test_a_full_disk_at_the_end_loses_nothing(capsys, monkeypatch):
+def test_a_full_disk_at_the_end_loses_nothing(capsys, monkeypatch, tmp_path):
     """The save fails after the search: what was found lies elsewhere, and the command says where."""
     keep = Inversion.save
 
@@ -113,6 +114,7 @@ def test_a_full_disk_at_the_end_loses_nothing(capsys, monkeypatch):
         keep(self, path)
 
     monkeypatch.setattr(Inversion, "save", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code, out, said = run(capsys, "invert", "me.png", "--steps", 1, "--out", "mine.safetensors")
     where = re.search(r"What was found is in (\S+\.safetensors)\.", said).group(1)
     assert code == 0 and "No space left" in said and len(Inversion.load(where).history) == 2 and f"--from {where}" in out

@@ -35,6 +35,7 @@ CONFIG = {  # options of `distill` that are fields of DistillConfig
     "lr": "learning rate of the student",
     "discriminator-lr": "learning rate of the discriminator",
 }
+HOPELESS = 1000  # seeds after which no pair is no bad luck
 WHOLE = ("steps", "batch", "coarse-steps", "coarse-px", "discriminator-from")
 
 
@@ -82,6 +83,9 @@ def _pairs(arguments: argparse.Namespace) -> int:
     from dvlatent.faces.detector import FaceCheck
     from dvlatent.zoo import load
 
+    limits = [limit for limit in (arguments.min_change, arguments.identity_limit) if limit is not None]
+    if not all(limit > 0 for limit in limits) or any(limit < 0 for _, limit in arguments.keep):
+        raise ShapeError("--min-change and --identity-limit must lie above 0, and --keep not below: nothing would pass otherwise.")
     name, low, high = parse_edit(arguments.edit)
     config = PairsConfig(low, high, arguments.psi)
     check_folder(arguments.out)
@@ -108,6 +112,9 @@ def _pairs(arguments: argparse.Namespace) -> int:
             if not bar.n and progress.steps:  # kept before: not part of the speed
                 bar.initial = bar.n = progress.kept - sum(int(step.kept.sum()) for step in progress.steps)
             bar.update(min(progress.kept, arguments.count) - bar.n)
+            if progress.tried >= HOPELESS and not progress.kept:
+                why = ", ".join(f"{reason} {count}" for reason, count in progress.reasons.items())
+                raise ShapeError(f"none of {progress.tried:,} seeds passed the rules ({why}). Loosen a rule, or edit more strongly.")
     if rank == 0:
         print(tally(progress, arguments.out))
         if not progress.complete:

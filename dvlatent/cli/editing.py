@@ -118,7 +118,7 @@ def _find(arguments: argparse.Namespace) -> int:
     check_out(checkpoint.check_path(arguments.out), arguments.overwrite)
     file = arguments.population or survey.SHIPPED
     population = survey.load(file)
-    population = population.take(arguments.faces) if arguments.faces else population
+    population = population if arguments.faces is None else population.take(arguments.faces)
     generator = load("faces")
     print(f"Comparing {len(population):,} faces ...", file=sys.stderr)
     how = {end: tuple(given) for end in ("low", "high") if (given := getattr(arguments, end))}
@@ -192,8 +192,8 @@ def _edit(arguments: argparse.Namespace) -> int:
         print(f"{arguments.out}: {arguments.paste_back} with {whose}, {steps}")
         return 0
     amounts = torch.linspace(-1, 1, arguments.strip).tolist() if arguments.strip else [0.0, 1.0]
-    moved = [(amount * edit)(one) for one in ws.split(1) for amount in amounts]
     size_px = sheet_px(len(ws), len(amounts), STRIP_PX if arguments.strip else generator.resolution)
+    moved = [(amount * edit)(one) for one in ws.split(1) for amount in amounts]
     with torch.no_grad():
         pictures = [images.resize(generator.synthesis(one), size_px) for one in tqdm(moved, unit="face", disable=len(moved) < 8)]
     images.write(images.grid(torch.cat(pictures), columns=len(amounts)), arguments.out)

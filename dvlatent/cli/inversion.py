@@ -79,8 +79,8 @@ def _score_in_words(photo: Mapping[str, Any]) -> str:
     for number, face in enumerate(photo["faces"]):
         (left, top), size = (round(min(side)) for side in zip(*face["quad"], strict=True)), face["size_px"]
         gender = f"{'male' if face['male'] >= 0.5 else 'female'} ({max(face['male'], 1 - face['male']):.0%})"
-        looks = f"{face['age']:.0f} years, {gender}, smile {face['smile']:.1f} (0 is none, 1 broad)"
-        lines += [f"  face {number}, {size} px wide from ({left}, {top}): {looks}"]
+        guess = f"{face['age']:.0f} years, {gender}, smile {face['smile']:.1f} (0 is none, 1 broad)"
+        lines += [f"  face {number}, {size} px wide from ({left}, {top}): {guess}"]
         pose = f"turned {face['yaw']:+.0f}, nods {face['pitch']:+.0f}, tilted {face['roll']:+.0f} degrees"
         lines += [f"          mouth open {face['mouth_open']:.2f}, eyes open {face['eyes_open']:.2f}, {pose}"]
     return "\n".join(lines)
@@ -115,10 +115,10 @@ def _invert(arguments: argparse.Namespace) -> int:
         arguments.resume = f"What {step.index} steps found is in {out}; --start {out} goes on from there."
         raise
     out = _save(step.inversion(alignment), arguments.out)
-    if arguments.picture:
-        images.write(images.grid(torch.cat([images.resize(face, step.image.shape[-1]), step.image])), arguments.picture)
     print(f"{out}: {describe(likeness(step.image, face, distance, identity))}; below 0.6 it is the same person for the network")
     print(f"Now edit it: dvlatent edit --from {out} --age +2 --paste-back {arguments.photo} --out older.png")
+    if arguments.picture:
+        images.write(images.grid(torch.cat([images.resize(face, step.image.shape[-1]), step.image])), arguments.picture)
     return 0
 
 

@@ -364,6 +364,9 @@ def _check(pairs: PairDataset, config: DistillConfig, perceptual: object, identi
             f"{len(pairs)} pairs, {config.steps} steps of {config.batch} and a cooldown of {config.cooldown} cannot be trained on: give a "
             "pair, a step and a batch of 1 at least, and a cooldown from 0 to below 1."
         )
+    if not (0 <= config.lr < math.inf and 0 <= config.discriminator_lr < math.inf and config.coarse_px >= 1):
+        rates = f"{config.lr:g} and {config.discriminator_lr:g}"
+        raise ShapeError(f"the learning rates {rates} must not be below 0, and small pictures have a side: {config.coarse_px} px is none.")
     if wrong := [name for name in LOSSES if not 0 <= getattr(config, name) < math.inf]:
         raise ShapeError(f"the weight of {', '.join(wrong)} must be 0 or more, and finite.")
     if sum(getattr(config, name) for name in LOSSES) == 0:

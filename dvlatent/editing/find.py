@@ -86,6 +86,8 @@ def find(
     too few faces; CheckpointError for a generator that did not draw this population.
     """
     balance = (balance,) if isinstance(balance, str) else tuple(balance)
+    if ridge is not None and not 0 <= ridge < np.inf:
+        raise ShapeError(f"a regularization of {ridge:g} is not allowed: give a ridge of 0 or more, or none to have it chosen.")
     if by not in METHODS or (by == "ridge" and (balance or low or high)):
         raise ShapeError(
             f"there is no way '{by}' to find a direction{' between two ends' if by in METHODS else ''}: say one of {', '.join(METHODS)}; "

@@ -49,6 +49,8 @@ class Population:
     def take(self, rows: int | slice | Sequence[int] | np.ndarray | Tensor) -> Population:
         """A part of the faces: the first `rows`, a slice, row numbers, or a mask. Raises ShapeError for rows that do not exist."""
         if isinstance(rows, int):
+            if not 0 <= rows <= len(self):
+                raise ShapeError(f"the population has {len(self):,} faces, {rows:,} of them were asked for. Survey more, or take fewer.")
             rows = range(rows)
         try:
             chosen = torch.arange(len(self))[rows if isinstance(rows, slice) else torch.as_tensor(rows)]
