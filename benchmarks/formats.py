@@ -22,7 +22,7 @@ from onnx import numpy_helper
 
 import dvlatent
 from dvlatent import images
-from dvlatent.distillation.filter import export_onnx, rounded
+from dvlatent.distillation.filter import export_onnx, quantize
 from dvlatent.latents import broadcast, w_of
 
 Rounding = Callable[[np.ndarray], tuple[np.ndarray, bytes]]  # weights -> as they come back, and as they are kept
@@ -38,7 +38,7 @@ def half(weights: np.ndarray) -> tuple[np.ndarray, bytes]:
 
 
 def web(weights: np.ndarray) -> tuple[np.ndarray, bytes]:
-    narrow, scales = rounded(weights)
+    narrow, scales = quantize(weights)
     back = narrow.astype(np.float32) * (scales.astype(np.float32) if scales.size else 1)
     return back, narrow.tobytes() + scales.tobytes()
 

@@ -8,7 +8,7 @@ from PIL import Image as Pillow
 from torch.testing import assert_close
 
 from dvlatent import checkpoint, images, load
-from dvlatent.distillation.filter import LARGE, Filter, add, apply_to_photo, export_onnx, export_web, rounded
+from dvlatent.distillation.filter import LARGE, Filter, add, apply_to_photo, export_onnx, export_web, quantize
 from dvlatent.distillation.pix2pixhd import Student
 from dvlatent.errors import CheckpointError, NoFace, ShapeError
 
@@ -187,9 +187,9 @@ def test_a_page_gets_a_third_of_the_bytes_and_nearly_the_same_picture(tmp_path):
 def test_rounding_keeps_every_kernel_to_half_a_step():
     weights = torch.randn(LARGE // 90 + 1, 10, 3, 3, generator=torch.Generator().manual_seed(0)).numpy()
     weights *= np.logspace(-2, 0, 10, dtype=np.float32)[None, :, None, None]  # a scale for all would lose the small ones
-    narrow, scales = rounded(weights)
+    narrow, scales = quantize(weights)
     assert narrow.dtype == np.int8 and (np.abs(narrow * scales.astype(np.float32) - weights) <= 0.52 * scales.astype(np.float32)).all()
-    small, none = rounded(weights[:2])
+    small, none = quantize(weights[:2])
     assert small.dtype == np.float16 and none.size == 0
 
 

@@ -203,7 +203,7 @@ def export_web(one: Filter, folder: str | os.PathLike[str]) -> dict[str, Any]:
         weights = onnx.numpy_helper.to_array(tensor)
         if weights.dtype != np.float32 or weights.size < 64:
             continue
-        narrow, scales = rounded(weights)
+        narrow, scales = quantize(weights)
         parts.append([weights.size, weights.size // scales.size if scales.size else 0])
         (whole if scales.size else half).append(narrow.tobytes())
         half.extend([scales.tobytes()] if scales.size else [])
@@ -218,7 +218,7 @@ def export_web(one: Filter, folder: str | os.PathLike[str]) -> dict[str, Any]:
     return {**about, "low": one.low, "high": one.high, "size_px": one.size_px}
 
 
-def rounded(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantize(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights as a page gets them: bytes and a scale for each kernel, or 16 bits and no scales. `bytes * scale` gives them back.
 
     First and last layers stay in 16 bits: they are small, and what they lose is seen.
