@@ -97,9 +97,8 @@ def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
     video.film(shots, tmp_path / "talk.mp4", fps=12, progress=False)
     assert main(["filter", str(tmp_path / "talk.mp4"), "--age", "2"]) == 0
     assert "1 frames without a face" in capsys.readouterr().out
-    fps, count, pieces = video.frames(tmp_path / "talk-filtered.mp4")
-    edited, plain = torch.cat(list(pieces)), torch.cat(list(video.frames(tmp_path / "talk.mp4")[2]))
-    assert fps == 12 and count == 3 and edited.shape == plain.shape == (3, 3, 256, 256)
+    edited, plain = (torch.cat(list(video.frames(tmp_path / name))) for name in ("talk-filtered.mp4", "talk.mp4"))
+    assert video.frames(tmp_path / "talk-filtered.mp4").fps == 12 and edited.shape == plain.shape == (3, 3, 256, 256)
     change = (edited - plain)[..., 60:160, 90:170].mean(dim=(1, 2, 3))
     assert float(change[0]) > 0.1 and abs(float(change[1])) < 0.02 and float(change[2]) > 0.1
     assert "sound" not in streams(tmp_path / "talk-filtered.mp4") and len(list(tmp_path.iterdir())) == 2
@@ -119,4 +118,4 @@ def test_a_film_keeps_its_sound(shipped, tmp_path, capsys):
     assert main(["filter", str(tmp_path / "loud.mp4"), "--age", "1", "--out", str(tmp_path / "new" / "out.mp4")]) == 0
     assert "2 frames without a face" in capsys.readouterr().out
     assert streams(tmp_path / "new" / "out.mp4").split() == ["picture", "sound"]
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"] and video.frames(tmp_path / "new" / "out.mp4")[1] == 2
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"] and len(video.frames(tmp_path / "new" / "out.mp4")) == 2

@@ -107,12 +107,12 @@ def _filter_film(source: Path, out: Path, steps: Steps, arguments: argparse.Name
 
     if arguments.mark:
         raise ImageError("the mark of a film is in its pictures: say --mark-corner instead of --mark.")
-    fps, total, frames = video.frames(source)
+    frames = video.frames(source, video.MOST_FPS[out.suffix.lower()])
     without = 0
 
     def pictures() -> Iterator[Any]:
         nonlocal without
-        for frame in tqdm(frames, total=total or None, unit="frame"):
+        for frame in tqdm(frames, unit="frame"):
             try:
                 edited = apply_to_photo(frame, steps, arguments.face)
                 yield images.marked(edited, "edited") if arguments.mark_corner else edited
@@ -120,25 +120,8 @@ def _filter_film(source: Path, out: Path, steps: Steps, arguments: argparse.Name
                 without += 1
                 yield frame
 
-    video.film(pictures(), out, min(fps, 50) if out.suffix.lower() == ".gif" else fps, progress=False)
-    silent = out.suffix.lower() == ".mp4" and not _add_sound(out, source)
+    silent = not video.film(pictures(), out, float(frames.fps), progress=False, sound=source)
     left = f"; {without} frames without a face stayed as they were" if without else ""
     print(f"{out}: {words}{left}{'; its sound could not be kept' if silent else ''}")
     return 0
 
-
-def _add_sound(film: Path, source: Path) -> bool:
-    """Copy the sound of another film, if it has any, to a film. False if that fails; then the film stays as it was."""
-    import subprocess
-
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    draft = film.with_name(f".{film.stem}.sound.mp4")
-    command = [get_ffmpeg_exe(), "-y", "-v", "error", "-i", film, "-i", source, "-map", "0:v", "-map", "1:a?", "-c", "copy", draft]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
-        if done:
-            draft.replace(film)
-        return done
-    finally:
-        draft.unlink(missing_ok=True)
