@@ -113,8 +113,8 @@ class Frames:
         return self._pictures() if self._shown else self._decoded()
 
     def _decoded(self) -> Iterator[Float[Tensor, "1 3 height width"]]:
-        rate = ["-map", "0:V:0", "-vf", self._filters, "-fps_mode", "cfr", "-r", str(self.fps)]
-        command = [*_ffmpeg(), "-v", "quiet", *INPUT, "-i", _file(self.path), *rate, "-f", "image2pipe", "-c:v", "ppm", "-"]
+        options = ["-map", "0:V:0", "-vf", self._filters, "-fps_mode", "cfr", "-r", str(self.fps)]
+        command = [*_ffmpeg(), "-v", "quiet", *INPUT, "-i", _file(self.path), *options, "-f", "image2pipe", "-c:v", "ppm", "-"]
         command += ["-map", "0:a?", "-c", "copy", "-f", "null", "-"]  # ffmpeg lets a film begin where its first used stream does
         count, frame = 0, None
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=2**20) as process:
@@ -169,8 +169,8 @@ def _animation(path: Path) -> tuple[list[float], bool]:
             opened = True
             while 0 < photo.size[0] * photo.size[1] <= MAX_PIXELS:
                 photo.load()
-                told = round(float(photo.info.get("duration", 0)))
-                shown.append((told if told > 10 else 100) / 1000)  # browsers show hasty frames for a tenth of a second
+                ms = round(float(photo.info.get("duration", 0)))
+                shown.append((ms if ms > 10 else 100) / 1000)  # browsers show hasty frames for a tenth of a second
                 photo.seek(len(shown))
     except EOFError:  # after the last frame
         return shown, False
@@ -227,7 +227,7 @@ def _rate(times: list[float]) -> Fraction:
     mean = len(steps) / span
     if np.abs(at - at[0] - np.arange(len(at)) / mean).max() * mean < 0.3:  # of a frame
         whole, ntsc = Fraction(max(round(mean), 1)), Fraction(1000 * max(round(1.001 * mean), 1), 1001)
-        near = min(whole, ntsc, key=lambda rate: abs(rate - mean))
+        near = min(whole, ntsc, key=lambda usual: abs(usual - mean))
         return near if abs(near - mean) * span < 0.3 else Fraction(mean).limit_denominator(10_000)
     fine = 1 / float(np.quantile(steps, 0.1))
     return Fraction(next((usual for usual in USUAL_FPS if usual > 0.97 * fine), USUAL_FPS[-1]))
@@ -282,7 +282,7 @@ class _EncoderError(Exception):
 
 def _encode(frames: Iterator[np.ndarray], path: Path, fps: float, options: list[str]) -> None:
     """Send the frames to an ffmpeg process, which never outlives the call."""
-    process, rate = None, str(Fraction(fps).limit_denominator(100_000))
+    process, per_second = None, str(Fraction(fps).limit_denominator(100_000))
     with tempfile.TemporaryFile() as said:
         try:
             for frame in frames:
@@ -290,7 +290,7 @@ def _encode(frames: Iterator[np.ndarray], path: Path, fps: float, options: list[
                     frame = np.pad(frame, [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge")
                 if process is None:
                     size = f"{frame.shape[1]}x{frame.shape[0]}"
-                    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "pipe:0"]
+                    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", per_second, "-i", "pipe:0"]
                     command = [*_ffmpeg(), "-v", "error", *raw, *options, _file(path)]
                     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
                 process.stdin.write(np.ascontiguousarray(frame).data)
