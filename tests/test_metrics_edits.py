@@ -6,7 +6,7 @@ import torch
 from skimage import color
 
 from dvlatent.errors import ShapeError
-from dvlatent.metrics.edits import background_change, chroma_shift, lab, low_pass, skin_color, skin_detail, skin_shift
+from dvlatent.metrics.edits import background_change, chroma_shift, lab, low_pass, measure, skin_color, skin_detail, skin_shift
 
 
 def picture(count=2, seed=0):
@@ -82,3 +82,34 @@ def test_low_pass_keeps_colors_and_drops_lines():
 def test_pictures_that_are_not_faces_are_refused():
     with pytest.raises(ShapeError, match="aligned"):
         skin_detail(torch.zeros(1, 3, 64, 32))
+
+
+class Darkness(torch.nn.Module):
+    """Older the darker a picture is; a man the redder it is."""
+
+    names = ("age", "male")
+
+    def forward(self, image):
+        return torch.stack([-100 * image.mean(dim=(1, 2, 3)), (image[:, 0].mean(dim=(1, 2)) > 0.7).float()], dim=1)
+
+
+class Halves(torch.nn.Module):
+    """Above: hair; in the middle: skin; below: neither."""
+
+    names = ("rest", "skin", "hair")
+
+    def forward(self, image):
+        rows = torch.arange(256)[:, None].expand(-1, 256)
+        return torch.stack([rows >= 200, (rows >= 60) & (rows < 200), rows < 60]).float().expand(len(image), -1, -1, -1)
+
+
+def test_an_edit_whose_effects_are_known_is_measured():
+    before = picture(10)
+    after = before - 0.1  # ten years for everybody, and nothing that a blur takes away
+    after[:3] += torch.tensor([0.6, -0.3, -0.3])[:, None, None]  # three of ten turn red, and another person
+    found = measure(before, after, Halves(), {"reader": Darkness()}, lambda image: image.mean(dim=(2, 3)) * 2)
+    values = {name: one.value for name, one in found.items()}
+    assert values["age by reader"] == pytest.approx(10, abs=0.01) and values["without_lines"] == pytest.approx(1, abs=0.01)
+    assert values["same_person"] == pytest.approx(0.7) and values["gender_flips"] == pytest.approx(0.3)
+    assert values["background"] == pytest.approx(127.5 * (0.7 * 0.1 + 0.3 * (0.5 + 0.4 + 0.4) / 3), abs=0.01)
+    assert found["same_person"].low < 0.7 < found["same_person"].high and found["same_person"].samples == 10

@@ -5,13 +5,14 @@ All are of aligned faces and read at 256 px. Eyes, brows and mouth stay out of t
     skin_detail(after) / skin_detail(before)  # above 1: finer lines than before
     skin_shift(before, after)  # how much another color the skin has, in Delta E
     low_pass(before, after)  # the edit without its fine lines: an ageing that survives this needs no wrinkles
-    measure(before, after, load("face-parts"), {"judge": load("judge")}, load("identity"))  # the medians of all that
+    measure(before, after, load("face-parts"), {"judge": load("judge")}, load("identity"))  # all that, with intervals
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -21,6 +22,7 @@ from dvlatent import images
 from dvlatent.errors import ShapeError
 from dvlatent.faces.identity import SAME_PERSON_BELOW
 from dvlatent.faces.parts import FaceParts
+from dvlatent.stats import Estimate, bootstrap
 from dvlatent.types import Identity, Image, Predictor
 
 SIZE_PX = 256  # of the aligned face that the patches are given for
@@ -90,39 +92,39 @@ def low_pass(before: Image, after: Image, size_px: int = COARSE_PX) -> Image:
 @torch.no_grad()
 def measure(
     before: Image, after: Image, parts: FaceParts, readers: Mapping[str, Predictor], identity: Identity, score: str = "age"
-) -> dict[str, float]:
-    """Medians over pairs of pictures: the change of `score` by every reader, and what else changed.
+) -> dict[str, Estimate]:
+    """Over pairs of pictures: the change of `score` by every reader, and what else changed, with bootstrap intervals.
 
-    "same_person" and "gender_flips" are fractions of the pairs; the latter takes every reader that scores "male". "without_lines" is the
+    Medians, but "same_person", "gender_flips" (by every reader that scores "male") and "background" are means. "without_lines" is the
     fraction of the change of score that is left after `low_pass`, by the first reader.
     """
-    pairs = [(before[at : at + 8], after[at : at + 8]) for at in range(0, len(before), 8)]
     columns: dict[str, list[Tensor]] = {}
 
     def add(name: str, values: Tensor) -> None:
         columns.setdefault(name, []).append(values.float())
 
-    for was, now in pairs:
-        soft = low_pass(was, now)
+    first = next(iter(readers))
+    for at in range(0, len(before), 8):
+        was, now = before[at : at + 8], after[at : at + 8]
         for name, reader in readers.items():
             old, new, column = reader(was), reader(now), reader.names.index(score)
             add(f"{score} by {name}", (new - old)[:, column])
+            if name == first:
+                add("without_lines", (reader(low_pass(was, now)) - old)[:, column])
             if "male" in reader.names:
                 male = reader.names.index("male")
                 add("gender_flips", (new[:, male] > 0.5) != (old[:, male] > 0.5))
-        first, reader = next(iter(readers.items()))
-        add("left", (reader(soft) - reader(was))[:, reader.names.index(score)])
         add("same_person", (identity(now) - identity(was)).norm(dim=1) < SAME_PERSON_BELOW)
         add("skin_detail", skin_detail(now) / skin_detail(was))
         add("skin_shift", skin_shift(was, now))
         masks = parts(was)
         add("hair_chroma", chroma_shift(was, now, masks[:, parts.names.index("hair")]))
         add("background", background_change(was, now, 1 - masks[:, parts.names.index("rest")]))
-    joined = {name: torch.cat(values) for name, values in columns.items()}
-    found = {name: float(values.nanmedian()) for name, values in joined.items()}
-    found |= {name: float(joined[name].mean()) for name in ("same_person", "gender_flips", "background") if name in joined}
-    found["without_lines"] = found.pop("left") / found[f"{score} by {first}"]
-    return found
+    rows = {name: torch.cat(values).numpy() for name, values in columns.items()}
+    means = ("same_person", "gender_flips", "background")
+    found = {name: bootstrap(row, np.mean if name in means else np.nanmedian) for name, row in rows.items()}
+    both = np.stack([rows["without_lines"], rows[f"{score} by {first}"]], axis=1)
+    return found | {"without_lines": bootstrap(both, lambda pairs: float(np.divide(*np.median(pairs, axis=0))))}
 
 
 def skin_patches(image: Float[Tensor, "batch channel 256 256"]) -> list[Tensor]:
