@@ -36,6 +36,8 @@ HOLDOUT = 24  # pairs that the student never sees
 FIRST_SEED, BLOCK, PSI = 2_500_000, 16, 0.8  # of the pairs; seeds of a file
 BOLDER = 1.22  # times what the student adds: it hesitates where several pictures would do
 OLDER, YOUNGER = 1.0, -1.1 / 1.12  # how often `age-edit` is done at strength +2 and -2
+# what the dial is worth, the mean of two outside readers: the last line of benchmarks/ageing.py --first-seed 21000
+YEARS = {"strength": [-2.0, -1.0, 1.0, 2.0], "years": [-11.1, -7.3, 11.4, 22.6]}
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
@@ -286,6 +288,7 @@ def make(start: Path, out: Path, pool: Path, count: int = 247, config: SecondCon
         "direction": "age",
         "strengths": [-ema.reach, ema.reach],
         "size_px": 256,
+        "years": YEARS,
         "pairs": len(learn),
         "holdout": HOLDOUT,
         "scores": trial_scores(ema, unseen, perceptual),
