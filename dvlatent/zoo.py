@@ -198,6 +198,8 @@ def _shaped(make: type, sizes: tuple[str, ...], description: dict[str, Any], ten
 def _fitting(make: Callable[[], Any], tensors: dict[str, Any], path: str | Path) -> Any:
     import torch
 
+    if Path(path).parent == WEIGHTS:
+        return make()  # ours fit, as tests hold, and the first use of the meta device takes a second and a half
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in make().state_dict().items()}
     there = {name: tensor.shape for name, tensor in tensors.items()}
