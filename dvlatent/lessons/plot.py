@@ -129,7 +129,7 @@ def encode(fig: Figure) -> tuple[bytes, str]:
     photo = any(np.ndim(picture.get_array()) == 3 for picture in fig.findobj(matplotlib.image.AxesImage))
     file = io.BytesIO()
     if photo:
-        drawing.save(file, "JPEG", quality=86, optimize=True, subsampling=0)
+        drawing.save(file, "JPEG", quality=80, optimize=True, subsampling=0)
     else:
         drawing.quantize(128, dither=PillowImage.Dither.NONE).save(file, "PNG", optimize=True)
     return file.getvalue(), "jpeg" if photo else "png"
