@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def check_path(path: Path | str) -> Path:
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, Any]) -> None:
-    """Write tensors and a description of plain numbers and strings; the file appears whole or not at all.
+    """Write tensors and a description of plain numbers and strings; the file appears whole or not at all. What no score could be given
+    for (NaN or infinite) becomes null: JSON has no such numbers.
 
     Raises CheckpointError as `check_path` does, and for a full disk or a folder that cannot be written.
     """
@@ -40,9 +42,18 @@ def save(path: Path | str, tensors: dict[str, Tensor], description: dict[str, An
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with files.draft(path) as part:
         try:
-            save_file(plain, part, {"description": json.dumps(description)})
+            save_file(plain, part, {"description": json.dumps(_finite(description))})
         except SafetensorError as error:
             raise CheckpointError(f"{path} cannot be written ({error}). Make room, or choose another folder.") from error
+
+
+def _finite(value: Any) -> Any:
+    """The value, with None for every number in it that is not finite."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @torch.inference_mode(False)  # what is read may be kept and serve gradients later

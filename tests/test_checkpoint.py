@@ -112,3 +112,11 @@ def test_weights_must_fit_and_be_finite():
             load_weights(net, tensors, "it")
     with pytest.raises(CheckpointError, match="not finite"):
         load_weights(net, {"weight": torch.ones(1, 2), "bias": torch.full((1,), float("nan"))}, "it")
+
+
+def test_a_score_that_could_not_be_given_is_null_and_the_file_loads(tmp_path):
+    about = {"kind": "trial", "scores": {"right": 0.5, "sure": float("nan")}, "rows": [float("inf"), 1, (2.0, -float("inf"))]}
+    checkpoint.save(tmp_path / "trial.safetensors", {"one": torch.ones(1)}, about)
+    assert checkpoint.load(tmp_path / "trial.safetensors", "trial")[1] == {
+        "kind": "trial", "scores": {"right": 0.5, "sure": None}, "rows": [None, 1, [2.0, None]],
+    }  # fmt: skip
