@@ -59,7 +59,8 @@ def slider(pictures: list[bytes], size_px: int = 384, names: tuple[str, str] = (
     return (
         f'<div class="dvmorph" role="group" aria-label="{title}">{"".join(frames)}'
         f'<label>{title}<br><input type="range" min="0" max="{last}" value="0" autocomplete="off" aria-valuetext="{first}" '
-        f'style="width: {size_px}px; max-width: 100%" oninput="{html.escape(MOVED)}" onkeydown="event.stopPropagation()"></label><br><output>{first}</output></div>'
+        f'style="width: {size_px}px; max-width: 100%" oninput="{html.escape(MOVED)}" onkeydown="event.stopPropagation()">'
+        f"</label><br><output>{first}</output></div>"
     )
 
 

@@ -36,7 +36,7 @@ if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; el
 import torch
 
 import dvlatent
-from dvlatent import images, video
+from dvlatent import video
 from dvlatent.lessons import plot
 from dvlatent.lessons.teach import check
 from dvlatent.stats import bootstrap
