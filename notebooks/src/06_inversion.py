@@ -539,7 +539,7 @@ def cut(left, right, mouth):
     ...  # your lines
 
 
-import numpy as np
+import numpy as np  # noqa: F401  (for your lines)
 
 from dvlatent.faces.align import square
 
