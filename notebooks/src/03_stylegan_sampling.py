@@ -182,9 +182,9 @@ fig = plot.labeled_grid(
 plot.show(fig, alt="Three faces in five strengths of truncation: at 1 one of them is broken; all become the same average woman at 0.")
 
 # %% [markdown]
-# Look at the last row: a man with dark skin becomes a light-skinned person, and in the end a woman. The average of W is the average of
-# the *training photos*, and whoever was rare in them has the longest way to it. Truncation looks like a quality dial. It is also a dial
-# that removes minorities first.
+# Look at the last row: a man with dark skin becomes a light-skinned person, and in the end a woman. w̄ is the average of mapped random
+# vectors: what this network draws on average. Truncation looks like a quality dial. In this row it also takes skin tone and perceived
+# gender. Three faces do not tell whom it changes most; that has to be counted.
 #
 # > **Predict:** how much variety is left at ψ = 0.5? Half?
 #
@@ -453,7 +453,7 @@ ppl_z = measure.bootstrap(lengths_z, measure.trimmed_mean)
 both = np.stack([lengths_z, lengths_w], axis=1)  # the same z in both spaces: compare pair by pair
 ratio = measure.bootstrap(both, lambda pairs: measure.trimmed_mean(pairs[:, 0]) / measure.trimmed_mean(pairs[:, 1]))
 for name, found in {"Z": ppl_z, "W": ppl_w}.items():
-    print(f"path length in {name}: {round(found.value, -1):.0f}, 95 % interval {round(found.low, -1):.0f} to {round(found.high, -1):.0f}")
+    print(f"path length in {name}: {20 * round(found.value / 20)}, 95 % interval {20 * round(found.low / 20)} to {20 * round(found.high / 20)}")
 print(f"Z / W: {ratio.value:.1f}, interval {ratio.low:.1f} to {ratio.high:.1f}; longer in Z for {np.mean(lengths_z > lengths_w):.0%} of the pairs")
 
 # %%
@@ -569,7 +569,7 @@ for name, (path_z, path_w, score_z, score_w) in published.items():
     per_z, per_w = np.log2(score_z) / 40, np.log2(score_w) / 40
     print(f"{name:12} path length {path_z} in Z, {path_w} in W: {path_z / path_w:.1f} times; missing {per_z:.2f} and {per_w:.2f} bits per attribute")
 ours = [np.mean([results[name, space].entropy.value for name in questions]) for space in "ZW"]
-print(f"this lesson  path length {round(ppl_z.value, -1):.0f} in Z, {round(ppl_w.value, -1):.0f} in W: {ratio.value:.1f} times; missing {ours[0]:.2f} and {ours[1]:.2f} bits per attribute")
+print(f"this lesson  path length {20 * round(ppl_z.value / 20)} in Z, {20 * round(ppl_w.value / 20)} in W: {ratio.value:.1f} times; missing {ours[0]:.2f} and {ours[1]:.2f} bits per attribute")
 
 # %% [markdown]
 # | | published (FFHQ, 1024 pixels, NVIDIA) | this lesson |
@@ -668,7 +668,7 @@ check(
 #
 # **Answer:** they end up everywhere, as a style for each of 16 layers: coarse ones set pose, shape and hair, middle ones the features,
 # fine ones the colours, and what nobody needs to decide, single hairs, is left to (frozen) noise. First, though, eight layers turn
-# the random vectors of Z into coordinates, W: fewer directions that matter, path lengths about a third as large, and planes that divide faces where Z's
+# the random vectors of Z into coordinates, W: fewer directions that matter, path lengths in Z are 2.6 times as long (1.8 to 3.8, 30 paths), and planes that divide faces where Z's
 # hardly do. Every edit from here on is made in W.
 #
 # ## What next
