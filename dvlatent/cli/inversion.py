@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvlatent.cli.arguments import add_overwrite, check_out, real
-from dvlatent.errors import DvlatentError, NoFace, ShapeError
+from dvlatent.errors import DvlatentError, ShapeError
 
 if TYPE_CHECKING:
     from dvlatent.inversion.invert import Inversion, InvertStep
@@ -48,7 +48,6 @@ def _score(arguments: argparse.Namespace) -> int:
     import torch
 
     from dvlatent import images
-    from dvlatent.distillation.filter import SURE
     from dvlatent.faces.align import crop
     from dvlatent.faces.attributes import combine
     from dvlatent.faces.detector import FaceCheck
@@ -62,10 +61,7 @@ def _score(arguments: argparse.Namespace) -> int:
             scores = predictor(torch.cat([crop(photo, one, 512) for one in faces])).tolist()
             read = (dict(zip(predictor.names, (round(score, 3) for score in row), strict=True)) for row in scores)
             rows = [{"quad": one.quad, "size_px": round(one.size_px), **named} for one, named in zip(faces, read, strict=True)]
-            rows = [{name: row[name] for name in row if name != "others"} for row in rows if row["sure"] > SURE]
-            if not rows:
-                raise NoFace("what may be a face is too unclear to be read. Choose a photo that shows it from the front.")
-            found.append({"file": str(path), "faces": rows})
+            found.append({"file": str(path), "faces": [{name: row[name] for name in row if name != "others"} for row in rows]})
         except DvlatentError as reason:  # one bad photo is no reason to stop
             found.append({"file": str(path), "error": str(reason), "faces": []})
     print(json.dumps(found, indent=1) if arguments.json else "\n".join(map(_score_in_words, found)))

@@ -20,7 +20,6 @@ from torch import Tensor
 from dvlatent import images
 from dvlatent.errors import NoFace, ShapeError
 from dvlatent.faces.align import Aligner, Alignment, crop, paste_back
-from dvlatent.faces.detector import SIZE_PX, FaceCheck
 from dvlatent.types import Image
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ Photo = Float[Tensor, "1 3 height width"]
 Strength = float | Float[Tensor, " batch"]
 WORDS = {"age": ("younger", "older"), "gender": ("perceived female", "perceived male"), "smile": ("less", "more")}  # minus, plus
 LARGE = 40_000  # weights of a convolution from which a page gets them in 8 bits
-SURE = 0.6  # the detector's confidence from which a second face of a photo counts: folds of clothes reach 0.4, faces 1 and more
 
 
 class Network(Protocol):
@@ -126,16 +124,10 @@ def apply_to_photo(photo: Photo, steps: Sequence[tuple[Filter, float]], face: in
     if not steps:
         return photo.clone()
     aligner = steps[0][0].aligner
-    found = _faces(photo, aligner) if face is None else []
+    found = aligner.find(photo) if face is None else []
     for alignment in found or [aligner(photo, face or 0, size_px=64)[0]]:  # the aligner raises NoFace
         photo = _edited(photo, alignment, steps)
     return photo
-
-
-def _faces(photo: Photo, aligner: Aligner) -> list[Alignment]:
-    """The largest face, and those others that still look like a face after they are cut out: an edited elbow would be noticed."""
-    face_check, found = FaceCheck(), aligner.find(photo)
-    return found[:1] + [one for one in found[1:] if float(face_check(crop(photo, one, SIZE_PX))[0, 0]) > SURE]
 
 
 def _edited(photo: Photo, alignment: Alignment, steps: Sequence[tuple[Filter, float]]) -> Photo:

@@ -20,12 +20,14 @@ from torch import Tensor
 
 from dvlatent import images
 from dvlatent.errors import NoFace, ShapeError
+from dvlatent.faces.detector import SURE, SURE_TWICE, FaceCheck, detector
 from dvlatent.faces.landmarks import SIZE_PX, Landmarks, shape_predictor
 from dvlatent.types import Image
 
-SEARCH_PX = 1280  # the longer side of a photo is at most this long in the search; small photos, and those without a face, are doubled
+SEARCH_PX = 1280  # the longer side of a photo is at most this long in the first search; photos up to half of it are doubled
+FINE_PX = 4800  # and at most this long in the second, for photos without a large face; photos up to twice SEARCH_PX are doubled
+WINDOW_PX = 80  # the smallest face that the detector sees
 LARGEST_PX = 2**17  # of a photo's side and of a corner: beyond, a file states nonsense
-DOUBTFUL = 0.3  # below this score of the detector, it is often no face
 REFINEMENTS = 2  # times that the cut is measured again in the aligned picture, where every face lies as the landmarks expect it
 STRIP_PX = 256  # rows that paste_back computes at a time, so that large photos need little memory
 
@@ -57,16 +59,14 @@ class Alignment:
 class Aligner:
     """Finds faces in photos and aligns them: `alignment, face = aligner(photo)`.
 
-    dlib's detector for upright faces (King 2009; histograms of oriented gradients) finds faces from about 40 px, turned or tilted
-    by up to about 30 degrees. Read photos with `images.read`, which turns them upright and handles gray, 16-bit, CMYK, transparent and
-    animated files. Raises AssetBroken for a file that is not a predictor of 68 points.
+    dlib's detector for upright faces (King 2009; histograms of oriented gradients) finds faces from about 40 px, turned or tilted by up to
+    about 30 degrees; in photos of more than 2560 px it finds a single small face from a sixtieth of the longer side. What it finds is cut
+    out and looked at again, so that badges and folds of clothes are no faces. Read photos with `images.read`, which turns them upright and
+    handles gray, 16-bit, CMYK, transparent and animated files. Raises AssetBroken for a file that is not a predictor of 68 points.
     """
 
     def __init__(self, shape_dat: str | os.PathLike[str]) -> None:
-        import dlib
-
-        self._detector, self._predictor = dlib.get_frontal_face_detector(), shape_predictor(Path(shape_dat))
-        self._landmarks = Landmarks(shape_dat)
+        self._predictor, self._landmarks, self._check = shape_predictor(Path(shape_dat)), Landmarks(shape_dat), FaceCheck()
 
     def __call__(
         self, photo: Float[Tensor, "1 3 height width"], face: int = 0, size_px: int = 1024
@@ -75,8 +75,9 @@ class Aligner:
         found = self.find(photo)
         if not 0 <= face < len(found):
             height, width = photo.shape[2:]
+            needed_px = math.ceil(WINDOW_PX * max(height, width) / max(side * 2**double for side, double in _searches(height, width)))
             raise NoFace(
-                f"no face was found in this {width}x{height} photo. One from 40 px, seen from the front and upright, was needed: "
+                f"no face was found in this {width}x{height} photo. One from {needed_px} px, seen from the front and upright, was needed: "
                 "choose another photo, turn it upright, or cut it closer around the face."
                 if not found
                 else f"there is no face number {face}: {len(found)} found, numbered 0 (the largest) to {len(found) - 1}. Say face=0."
@@ -84,22 +85,27 @@ class Aligner:
         return found[face], crop(photo, found[face], size_px)
 
     def find(self, photo: Float[Tensor, "1 3 height width"]) -> list[Alignment]:
-        """Every face of the photo, the largest first, doubtful ones last; the list may be empty. `crop` cuts them out."""
+        """Every face of the photo, the largest first; the list may be empty. `crop` cuts them out."""
+        height, width = _checked(photo, "photo").shape[2:]
+        for side, double in _searches(height, width) if min(height, width) > 1 else ():  # dlib refuses the smallest
+            if found := self._search(photo, side, double):
+                return sorted(found, key=lambda one: -one.size_px)
+        return []
+
+    def _search(self, photo: Image, side: int, double: bool) -> list[Alignment]:
+        """The faces that are seen when the photo's longer side has so many pixels."""
         import dlib
 
-        height, width = _checked(photo, "photo").shape[2:]
-        small = images.resize(photo.detach(), SEARCH_PX) if max(height, width) > SEARCH_PX else photo
-        pixels = images.to_uint8(small)[0]
-        boxes, scores, _ = self._detector.run(pixels, int(max(pixels.shape) <= SEARCH_PX / 2))
-        if not boxes:
-            boxes, scores, _ = self._detector.run(pixels, 1)
-        found = []
-        for box, score in zip(boxes, scores, strict=True):
+        pixels, found = images.to_uint8(images.resize(photo.detach(), side))[0], []
+        scale = np.array([photo.shape[3] / pixels.shape[1], photo.shape[2] / pixels.shape[0]])
+        for box, score, _ in zip(*detector().run(pixels, int(double)), strict=True):
             points = self._predictor(pixels, dlib.rectangle(box)).parts()
-            scale = np.array([width / pixels.shape[1], height / pixels.shape[0]])
             rough = (np.array([(point.x, point.y) for point in points]) + 0.5) * scale - 0.5
-            found.append((score < DOUBTFUL, self._refined(photo, Alignment(square(rough), (height, width)))))
-        return [alignment for _, alignment in sorted(found, key=lambda one: (one[0], -one[1].size_px))]
+            alignment = self._refined(photo, Alignment(square(rough), tuple(photo.shape[2:])))
+            again = float(self._check(crop(photo, alignment, SIZE_PX))[0, 0])
+            if again > SURE or score + again > SURE_TWICE:
+                found.append(alignment)
+        return found
 
     def _refined(self, photo: Image, alignment: Alignment) -> Alignment:
         """The alignment, measured again in its own aligned picture: so an aligned face aligns to itself."""
@@ -110,6 +116,15 @@ class Aligner:
             points = upper_left + across * (upper_right - upper_left) + down * (lower_left - upper_left)
             alignment = Alignment(square(points), alignment.photo_size)
         return alignment
+
+
+def _searches(height: int, width: int) -> list[tuple[int, bool]]:
+    """In which sizes of a photo faces are searched: the longer side, and whether the detector doubles it. The second is a last resort."""
+    longer = max(height, width)
+    small = min(longer, SEARCH_PX)
+    if longer <= SEARCH_PX / 2:
+        return [(longer, True)]
+    return [(small, False), (small, True) if longer <= 2 * SEARCH_PX else (min(longer, FINE_PX), False)]
 
 
 def square(points: Float[np.ndarray, "68 2"]) -> Float[np.ndarray, "4 2"]:
@@ -155,7 +170,7 @@ def crop(photo: Float[Tensor, "1 3 height width"], alignment: Alignment, size_px
     if max(outside) > border - 4:
         pad = [max(int(edge), round(0.3 * side)) for edge in outside]  # left, top, right, bottom
         canvas, quad = _extended(canvas, pad, side), quad + pad[:2]
-    corners, fine = tuple((quad + 0.5).flatten()), (4 * size_px, 4 * size_px)
+    corners, fine = tuple((quad + 0.5).flatten()), [(2 if side <= 2 * size_px else 4) * size_px] * 2  # as fine as the photo, or finer
     planes = (Pillow.fromarray(np.ascontiguousarray(plane, dtype=np.float32)) for plane in canvas)
     turned = (plane.transform(fine, Pillow.Transform.QUAD, corners, Pillow.Resampling.BILINEAR) for plane in planes)
     small = [np.asarray(plane.resize((size_px, size_px), Pillow.Resampling.LANCZOS)) for plane in turned]
