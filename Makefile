@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 SUDO ?= sudo
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: help app course site lab test check notebooks bench browser badges assets pins clean
+.PHONY: help app course site lab test check notebooks slides bench browser badges assets pins clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -43,6 +43,9 @@ check: $(READY)  ## style, floors, file sizes, documents (types are checked by t
 
 notebooks: $(READY) assets  ## make the .ipynb files from notebooks/src and run them (NAMES="03_stylegan_sampling" for some)
 	$(PY) notebooks/build.py execute $(NAMES)
+
+slides: $(READY)  ## a deck of each lesson's figures for a lecture, in build/slides/; needs no network
+	$(PY) notebooks/build.py slides $(NAMES)
 
 bench: $(READY) assets  ## measure time and memory; prints ratios
 	@$(PY) -c "import openvino" 2>/dev/null || $(PIP) install -c $(PINS) -e ".[bench]"  # the peer

@@ -1,7 +1,9 @@
-"""From sources to lessons: `python notebooks/build.py {execute,html,badges,rules}`. src/README.md tells how to write one.
+"""From sources to lessons: `python notebooks/build.py {execute,html,slides,quiz,badges,rules}`. src/README.md tells how to write one.
 
     execute [names]           src/NN_name.py -> NN_name.ipynb, run, with times and peak memory; a lesson that fails is not written
     html [names]              run each and write pages that work offline to build/course/, with an index
+    slides [names]            a deck of figures for each executed lesson, to build/slides/; needs no network
+    quiz                      docs/teaching/quiz.md -> quiz.ipynb, which checks answers without showing them
     badges --repo OWNER/NAME  point every Colab badge and setup cell to that repository
     rules [names]             say which rules the lessons as they are break
 
@@ -32,6 +34,7 @@ from nbformat import NotebookNode
 from pages import index_page, lesson_page, ran_in
 from rules import problems, repository
 from rules import solved as answered
+from teaching import deck, quiz_notebook
 
 HERE = Path(__file__).resolve().parent
 SECONDS, GIGABYTES = 90, 4.0  # a lesson on two CPU cores
@@ -259,13 +262,29 @@ def _short(reason: Exception) -> str:
     return "\n".join(f"    {row}" for row in text.splitlines()[-12:])
 
 
+def slides(names: list[str], out: Path, folder: Path = HERE) -> int:
+    """Write a deck for every executed lesson."""
+    out.mkdir(parents=True, exist_ok=True)
+    for source in sources(names, folder):
+        (out / f"{source.stem}.html").write_text(deck(nbformat.read(folder / f"{source.stem}.ipynb", 4)), encoding="utf-8")
+    print(f"Open a deck of {out} in a browser: arrow keys move, S shows the notes, F the full screen.")
+    return 0
+
+
+def quiz(folder: Path = HERE.parent / "docs" / "teaching") -> int:
+    """Write the quiz for the class."""
+    notebook = quiz_notebook((folder / "quiz.md").read_text(encoding="utf-8"), repository(HERE))
+    (folder / "quiz.ipynb").write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    return 0
+
+
 def main() -> int:
     """Read the command line and do it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=["execute", "html", "solved", "badges", "rules"])
+    parser.add_argument("do", choices=["execute", "html", "slides", "quiz", "solved", "badges", "rules"])
     parser.add_argument("names", nargs="*", help="lessons, e.g. 03 or 03_stylegan_sampling; all without it")
     parser.add_argument("--repo", help="OWNER/NAME on GitHub, for badges")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "build" / "course", help="where html writes (build/course)")
+    parser.add_argument("--out", type=Path, help="where html and slides write (build/course, build/slides)")
     parser.add_argument("--jobs", type=int, default=0, help="how many lessons run at a time (0: as cores and memory allow)")
     asked = parser.parse_args()
     if asked.do == "badges":
@@ -274,7 +293,10 @@ def main() -> int:
         return min(rules(asked.names), 1)
     if asked.do == "solved":
         return solved(asked.names, HERE.parent / "build" / "solved")
-    failed = html(asked.names, asked.out, jobs=asked.jobs) if asked.do == "html" else execute(asked.names, jobs=asked.jobs)
+    built = HERE.parent / "build"
+    if asked.do in ("slides", "quiz"):
+        return slides(asked.names, asked.out or built / "slides") if asked.do == "slides" else quiz()
+    failed = html(asked.names, asked.out or built / "course", jobs=asked.jobs) if asked.do == "html" else execute(asked.names, jobs=asked.jobs)
     return min(failed, 1)
 
 

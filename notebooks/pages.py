@@ -19,7 +19,7 @@ CSS = Path(__file__).with_suffix(".css")
 
 def lesson_page(notebook: NotebookNode, ran: str = "", failure: str = "", near: tuple[str, str] = ("", "")) -> str:
     """One lesson as a whole page. `ran` says how long it took, `near` names the lessons before and after it."""
-    notebook = _offline(notebook)
+    notebook = offline(notebook)
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True)
     exporter.embed_images = True
     body, _ = exporter.from_notebook_node(notebook)
@@ -60,7 +60,7 @@ def question(notebook: NotebookNode) -> str:
     return re.sub(r"[*`_]|\s*\n\s*", lambda mark: " " if "\n" in mark[0] else "", found[1]).strip() if found else ""
 
 
-def _offline(notebook: NotebookNode) -> NotebookNode:
+def offline(notebook: NotebookNode) -> NotebookNode:
     """Without what a page alone cannot show, the badge's picture and kernels' widgets; folded parts marked, for nbconvert closes them too early."""
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
