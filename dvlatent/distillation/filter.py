@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dvlatent import images
 from dvlatent.errors import NoFace, ShapeError
-from dvlatent.faces.align import Aligner, Alignment, crop, paste_back
+from dvlatent.faces.align import Aligner, Alignment, crop, laid
 from dvlatent.types import Image
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Photo = Float[Tensor, "1 3 height width"]
 Strength = float | Float[Tensor, " batch"]
 WORDS = {"age": ("younger", "older"), "gender": ("perceived female", "perceived male"), "smile": ("less", "more")}  # minus, plus
+TONED = 0.15  # of their distance from gray: a photo is toned where its colors follow from its brightness up to so much, or to one level
 LARGE = 40_000  # weights of a convolution from which a page gets them in 8 bits
 
 
@@ -113,30 +114,67 @@ def add(face: Image, change: Image) -> Image:
     return (face + images.resize(change, tuple(face.shape[2:])).to(face)).clamp(-1, 1)
 
 
-@torch.no_grad()
-def apply_to_photo(photo: Photo, steps: Sequence[tuple[Filter, float]], face: int | None = None) -> Photo:
+Steps = Sequence[tuple[Filter, float]]
+
+
+def apply_to_photo(photo: Photo, steps: Steps, face: int | None = None) -> Photo:
     """Several filters, one after the other, on the faces of a photo: `apply_to_photo(photo, [(older, 2), (smile, 1)])`.
 
     Faces are found once, and cut out small. The change is laid over the photo and fades at the edges of the face's square. So only the
-    change is resampled, and outside the square every bit stays. `face` chooses one face (0 is the largest), None all clear ones. Raises
-    NoFace if there is none.
+    change is resampled, and outside the square every bit stays. `face` chooses one face (0 is the largest), None all of them. Raises NoFace
+    if there is none.
     """
-    if not steps:
-        return photo.clone()
+    return edited(photo, steps, faces_of(photo, steps, face)) if steps else photo.clone()
+
+
+def faces_of(photo: Photo, steps: Steps, face: int | None = None) -> list[Alignment]:
+    """The faces that `apply_to_photo` edits, the largest first. Raises NoFace if there is none."""
     aligner = steps[0][0].aligner
     found = aligner.find(photo) if face is None else []
-    for alignment in found or [aligner(photo, face or 0, size_px=64)[0]]:  # the aligner raises NoFace
-        photo = _edited(photo, alignment, steps)
-    return photo
+    return found or [aligner(photo, face or 0, size_px=64)[0]]  # the aligner raises NoFace
 
 
-def _edited(photo: Photo, alignment: Alignment, steps: Sequence[tuple[Filter, float]]) -> Photo:
-    before = after = crop(photo, alignment, steps[0][0].size_px)
-    for one, strength in steps:
-        after = one(after, strength)
-    half = (after - before) / 2  # from -1 to 1, as a picture
-    pasted = paste_back(torch.zeros_like(photo), half, alignment)
-    return torch.where(pasted == 0, photo, (photo + 2 * pasted).clamp(-1, 1))
+def edited(photo: Photo, steps: Steps, faces: Sequence[Alignment]) -> Photo:
+    """The photo with these of its faces edited."""
+    result = photo.clone()
+    for rows, columns, change in changes(photo, steps, faces):
+        result[:, :, rows, columns] = (result[:, :, rows, columns] + change).clamp(-1, 1)
+    return result
+
+
+@torch.no_grad()
+def changes(photo: Photo, steps: Steps, faces: Sequence[Alignment]) -> Iterator[images.Change]:
+    """What the filters add to a photo, floats in [-1, 1] or bytes, around each of its faces: for `Picture.changed`."""
+    for alignment in faces:
+        before = after = crop(photo, alignment, steps[0][0].size_px)
+        for one, strength in steps:
+            after = one(after, strength)
+        for rows, columns, weight, change in laid(in_tone(before, after - before), alignment):
+            yield rows, columns, weight * change.clamp(-2, 2)
+
+
+def in_tone(face: Image, change: Image) -> Image:
+    """The change; for a gray or toned face (sepia) the part of it that keeps the tone: no colors come that the photo lacks.
+
+    The tone is each color as a cubic function of the brightness. Where the function tells the colors of the face, it tells those of the
+    changed face too. Both [1, 3, size, size].
+    """
+    gray, lighter = face.mean(1, keepdim=True), change.mean(1, keepdim=True)
+    if float(face.amax(1).sub(face.amin(1)).max()) < 1e-4:
+        return lighter.expand_as(change)
+    low, high = gray.amin(), gray.amax()
+
+    def powers(level: Tensor) -> Tensor:
+        return torch.stack([level**power for power in range(4)], dim=-1)
+
+    known, colors = powers(gray.flatten().double()), face[0].flatten(1).T.double()  # [pixel, 4], [pixel, 3]
+    tone = torch.linalg.lstsq(known, colors).solution
+    left, all_of_it = ((colors - other).square().mean().sqrt() for other in (known @ tone, known[:, 1:2]))
+    if float(left) > max(TONED * float(all_of_it), 1 / 127.5):
+        return change
+    bright = (gray + lighter).clamp(low, high)
+    color, new = (powers(level[0, 0].double()) @ tone for level in (gray, bright))
+    return (new - color).permute(2, 0, 1)[None].to(change) + (gray + lighter - bright)
 
 
 def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None) -> Path:

@@ -101,21 +101,21 @@ class Aligner:
         for box, score, _ in zip(*detector().run(pixels, int(double)), strict=True):
             points = self._predictor(pixels, dlib.rectangle(box)).parts()
             rough = (np.array([(point.x, point.y) for point in points]) + 0.5) * scale - 0.5
-            alignment = self._refined(photo, Alignment(square(rough), tuple(photo.shape[2:])))
-            again = float(self._check(crop(photo, alignment, SIZE_PX))[0, 0])
+            alignment, again = self._refined(photo, Alignment(square(rough), tuple(photo.shape[2:])))
             if again > SURE or score + again > SURE_TWICE:
                 found.append(alignment)
         return found
 
-    def _refined(self, photo: Image, alignment: Alignment) -> Alignment:
-        """The alignment, measured again in its own aligned picture: so an aligned face aligns to itself."""
+    def _refined(self, photo: Image, alignment: Alignment) -> tuple[Alignment, float]:
+        """The alignment, measured again in its own aligned picture: so an aligned face aligns to itself. And how sure it is a face."""
         for _ in range(REFINEMENTS):
-            points = self._landmarks.points(crop(photo, alignment, SIZE_PX))[0].double().cpu().numpy()
+            face = crop(photo, alignment, SIZE_PX)
+            points = self._landmarks.points(face)[0].double().cpu().numpy()
             upper_left, lower_left, _, upper_right = np.array(alignment.quad)
             across, down = ((points + 0.5) / SIZE_PX).T[:, :, None]  # each [68, 1], 0 to 1
             points = upper_left + across * (upper_right - upper_left) + down * (lower_left - upper_left)
             alignment = Alignment(square(points), alignment.photo_size)
-        return alignment
+        return alignment, float(self._check(face)[0, 0])
 
 
 def _searches(height: int, width: int) -> list[tuple[int, bool]]:
@@ -158,7 +158,7 @@ def crop(photo: Float[Tensor, "1 3 height width"], alignment: Alignment, size_px
     right, bottom = np.minimum(np.ceil(quad.max(0)).astype(int) + border, (width, height))
     if right - left < 2 or bottom - top < 2:
         raise ShapeError(f"this alignment lies outside its {width}x{height} photo (corners {alignment.quad}). Align the photo again.")
-    window, quad = photo.detach()[:, :, top:bottom, left:right].float().cpu(), quad - (left, top)
+    window, quad = images.as_floats(photo.detach()[:, :, top:bottom, left:right]).float().cpu(), quad - (left, top)
     shrink = math.floor(side / size_px / 2)
     if shrink > 1:
         old = np.array([right - left, bottom - top])
@@ -204,22 +204,28 @@ def paste_back(
 
     `mask` lies over the edited face, has any size, and goes from 0 (photo) to 1 (edited); by default it is `soft_mask()`.
     """
-    _fits(photo, alignment)
     _checked(edited, "edited face")
-    mask = (soft_mask() if mask is None else mask).to(photo)
+    result = photo.clone()
+    for rows, columns, weight, new in laid(edited.to(photo), _fits(photo, alignment), mask):
+        old = photo[:, :, rows, columns]
+        result[:, :, rows, columns] = torch.where(weight > 0, old + weight * (new.clamp(-1, 1) - old), old)
+    return result
+
+
+def laid(
+    face: Float[Tensor, "1 3 size size"], alignment: Alignment, mask: Float[Tensor, "1 1 mask_size mask_size"] | None = None
+) -> Iterator[tuple[slice, slice, Float[Tensor, "1 1 rows columns"], Float[Tensor, "1 3 rows columns"]]]:
+    """An aligned picture laid where its face is in the photo, a strip after the other: rows, columns, weight of the mask, the picture."""
+    mask = (soft_mask() if mask is None else mask).to(face)
     if mask.ndim != 4 or mask.shape[:2] != (1, 1) or not bool(((mask >= 0) & (mask <= 1)).all()):
         raise ShapeError(f"a mask is [1, 1, size, size] with values 0 to 1; this one has shape {list(mask.shape)}. Start from soft_mask().")
-    face, side = edited.to(photo), max(round(alignment.size_px), 1)
+    side = max(round(alignment.size_px), 1)
     if side < face.shape[-1]:
         face = images.resize(face, (side, side))  # antialiased: grid_sample would only skip pixels
-    result = photo.clone()
     for rows, columns, grid in _strips(alignment):
-        old = photo[:, :, rows, columns]
-        grid = grid.to(photo)
+        grid = grid.to(face)
         weight = F.grid_sample(mask, grid, align_corners=False)  # zero outside
-        new = F.grid_sample(face, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(-1, 1)
-        result[:, :, rows, columns] = torch.where(weight > 0, old + weight * (new - old), old)
-    return result
+        yield rows, columns, weight, F.grid_sample(face, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 def _strips(alignment: Alignment) -> Iterator[tuple[slice, slice, Float[Tensor, "1 rows columns 2"]]]:
@@ -260,18 +266,20 @@ def _blurred(canvas: np.ndarray, width_px: float) -> np.ndarray:
 
 
 def _checked(photo: Image, what: str) -> Image:
-    if photo.ndim != 4 or photo.shape[:2] != (1, 3) or 0 in photo.shape or not photo.is_floating_point():
+    if photo.ndim != 4 or photo.shape[:2] != (1, 3) or 0 in photo.shape or not (photo.is_floating_point() or photo.dtype == torch.uint8):
         raise ShapeError(
-            f"a {what} must be one picture, [1, 3, height, width], floats in [-1, 1]; this is {photo.dtype} of shape {list(photo.shape)}. "
+            f"a {what} must be one picture, [1, 3, height, width], floats in [-1, 1] or bytes; this is {photo.dtype}, "
+            f"{list(photo.shape)}. "
             "Read a file with images.read, take one of several with photo[:1]."
         )
     return photo
 
 
-def _fits(photo: Image, alignment: Alignment) -> None:
+def _fits(photo: Image, alignment: Alignment) -> Alignment:
     if tuple(_checked(photo, "photo").shape[2:]) != alignment.photo_size:
         height, width = alignment.photo_size
         raise ShapeError(
             f"this alignment was found in a {width}x{height} photo, this one has {photo.shape[3]}x{photo.shape[2]} pixels. "
             "Give the photo itself, or align this one."
         )
+    return alignment
