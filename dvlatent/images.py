@@ -62,7 +62,7 @@ class Picture:
             colors = _on_white(colors, alpha)
         if colors.dtype == np.uint16:
             colors = colors.astype(np.float32) / 32767.5 - 1
-        planes = torch.from_numpy(colors if colors.flags.writeable else colors.copy()).permute(2, 0, 1)[None]
+        planes = torch.from_numpy(colors).permute(2, 0, 1)[None]
         return planes.expand(-1, 3, -1, -1)
 
     def changed(self, changes: Iterable[Change]) -> Picture:
@@ -311,7 +311,7 @@ def _picture(photo: Any, deep: np.ndarray | None = None) -> Picture:
             if photo.mode not in ("L", "LA", "RGB", "RGBA"):
                 profile = profile if photo.mode == "P" else b""
                 photo = photo.convert("L" if photo.mode == "1" else "RGB")
-            pixels = np.asarray(photo)
+            pixels = np.array(photo)
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     return Picture(np.ascontiguousarray(_turned(pixels, turn)), profile, tags)
 

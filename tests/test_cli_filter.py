@@ -1,5 +1,6 @@
 """`dvlatent filter`, in words and files, with toys in the place of the filters that we ship."""
 
+import json
 import re
 import subprocess
 
@@ -20,7 +21,7 @@ def brighter(image, strength):
 
 @pytest.fixture(scope="module")
 def older(aligner):
-    return Filter(brighter, "age", aligner=aligner)
+    return Filter(brighter, "age", aligner=aligner, about={"years": {"strength": [-2, -1, 1, 2], "years": [-18, -8, 9, 20]}})
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def shipped(monkeypatch, older):
 def test_the_command_filters_a_photo(shipped, older, photo, tmp_path, capsys):
     images.write(photo, tmp_path / "her.png")
     assert main(["filter", str(tmp_path / "her.png"), "--age", "+2", "--smile", "0.5"]) == 0
-    assert "her-filtered.png: age +2, smile +0.5" in capsys.readouterr().out
+    assert "her-age+2-smile+0.5.png: age +2 (about 20 years older), smile +0.5, 1 face\n" in capsys.readouterr().out
     wanted = apply_to_photo(photo, [(older, 2.0), (zoo.load("smile-filter"), 0.5)])
-    assert (images.read(tmp_path / "her-filtered.png") - wanted).abs().max() < 0.005
+    assert (images.read(tmp_path / "her-age+2-smile+0.5.png") - wanted).abs().max() < 0.005
     for words, line in (
         ("no filter was asked for: give a strength by --age, --smile", []),
         (r"strength \+1\.5 is beyond", ["--smile", "1.5"]),
@@ -51,13 +52,14 @@ def test_the_command_filters_a_photo(shipped, older, photo, tmp_path, capsys):
 
 def test_nothing_is_replaced_unless_asked(shipped, photo, tmp_path, capsys):
     images.write(photo, tmp_path / "her.png")
-    older, younger = (["filter", str(tmp_path / "her.png"), "--age", strength] for strength in ("2", "-2"))
+    out = tmp_path / "out.png"
+    older, younger = (["filter", str(tmp_path / "her.png"), "--out", str(out), "--age", strength] for strength in ("2", "-2"))
     assert main(older) == 0
-    before = (tmp_path / "her-filtered.png").read_bytes()
+    before = out.read_bytes()
     assert main(younger) == 1 and "--overwrite to replace it" in capsys.readouterr().err
-    assert (tmp_path / "her-filtered.png").read_bytes() == before
+    assert out.read_bytes() == before
     assert main([*younger, "--overwrite"]) == 0
-    assert (tmp_path / "her-filtered.png").read_bytes() != before
+    assert out.read_bytes() != before
     video.film(torch.zeros(2, 3, 64, 64), tmp_path / "a.mp4", fps=2, progress=False)
     film = (tmp_path / "a.mp4").read_bytes()
     assert main(["filter", str(tmp_path / "a.mp4"), "--age", "1", "--out", str(tmp_path / "a.mp4"), "--overwrite"]) == 1
@@ -75,20 +77,68 @@ def test_an_edited_photo_says_so_if_asked(shipped, photo, suffix, tmp_path):
     assert change[-20:, -60:].any() and not change[:-40].any()
 
 
-def test_the_command_filters_a_folder_and_goes_on(shipped, photo, tmp_path, capsys):
-    folder = tmp_path / "photos"
-    images.write(photo, folder / "a.jpg")
-    images.write(torch.zeros(1, 3, 64, 64), folder / "b.png")  # nobody there
-    (folder / "c.jpg").write_bytes(b"no picture")
+def test_every_file_of_a_folder_is_named_once(shipped, photo, tmp_path, capsys):
+    """Done, or passed over and why; the edit is in every name, so another edit is another file."""
+    folder, her = tmp_path / "photos", Pillow.fromarray(images.to_uint8(photo)[0])
+    (folder / "more").mkdir(parents=True)
+    written = {"a.jpg": "a-age+1.jpg", "b.tiff": "b-age+1.png", "c.bmp": "c-age+1.png", "d.jfif": "d-age+1.jpg", "e.webp": "e-age+1.webp"}
+    for name in written:
+        her.save(folder / name)
+    Pillow.new("RGB", (64, 64)).save(folder / "nobody.png")
+    Pillow.new("RGB", (1, 1)).save(folder / "one.png")
+    her.save(folder / "b.png")  # would become b-age+1.png, as the TIFF
+    (folder / "broken.jpg").write_bytes(b"no picture")
     (folder / "notes.txt").write_text("no photo at all")
+    (folder / "phone.heic").write_bytes(b"what a phone writes")
+    her.resize((96, 96)).save(folder / "moves.webp", save_all=True, append_images=[her.rotate(9).resize((96, 96))])
     assert main(["filter", str(folder), "--age", "1"]) == 0
-    words = capsys.readouterr()
-    assert "1 of 3 photos edited, 2 refused" in words.out and "b.png: no face" in words.err and "c.jpg: " in words.err
-    out = tmp_path / "photos-filtered"
-    assert [path.name for path in out.iterdir()] == ["a.jpg"]
-    assert main(["filter", str(folder), "--age", "1"]) == 0 and "1 were done before" in capsys.readouterr().out
+    said = "".join(capsys.readouterr())
+    for name in [path.name for path in folder.iterdir()]:
+        assert len(re.findall(rf"(?<=photos/){re.escape(name)}\b", said)) == 1 or name == "moves.webp", (name, said)
+    out = tmp_path / "photos-age+1"
+    assert {path.name for path in out.iterdir()} == {*written.values(), "moves-age+1.mp4"}
+    for words in ("nobody.png: no face", "one.png: no face", "broken.jpg is not a picture", "notes.txt: neither a photo nor a film"):
+        assert words in said
+    assert "phone.heic: HEIC is read where pillow-heif" in said and "more: a folder" in said and "b.tiff: b.png takes its name" in said
+    assert "6 of 13 files edited: age +1 (about 9 years older); 4 passed over, 3 refused" in said
+    assert main(["filter", str(folder), "--age", "1"]) == 0 and "is there already" in capsys.readouterr().err
+    assert main(["filter", str(folder / "a.jpg"), str(folder / "c.bmp"), "--age", "-1", "--out", str(out)]) == 0
+    assert {"a-age+1.jpg", "a-age-1.jpg", "c-age-1.png"} <= {path.name for path in out.iterdir()}
     (tmp_path / "empty").mkdir()
-    assert main(["filter", str(tmp_path / "empty"), "--age", "1"]) == 1 and "has no photos" in capsys.readouterr().err
+    assert main(["filter", str(tmp_path / "empty"), "--age", "1"]) == 1 and "has no files" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_said_before_the_work(shipped, photo, tmp_path, capsys, monkeypatch):
+    images.write(photo, tmp_path / "her.png")
+    monkeypatch.setattr(images, "open", None)
+    for out, words in (
+        ("out.tif", "should end in .png, .jpg"),
+        ("her.png/out.png", "nothing can be written"),
+        ("her.png", "is there already"),
+    ):
+        assert main(["filter", str(tmp_path / "her.png"), "--age", "1", "--out", str(tmp_path / out)]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_programs_get_json(shipped, photo, tmp_path, capsys):
+    images.write(photo, tmp_path / "her.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    assert main(["filter", str(tmp_path / "her.png"), str(tmp_path / "broken.jpg"), "--age", "2", "--json"]) == 0
+    done, refused = json.loads(capsys.readouterr().out)
+    assert done["out"] == str(tmp_path / "her-age+2.png") and done["edit"] == {"age": 2} and done["seconds"] > 0
+    assert len(done["faces"]) == 1 and abs(done["faces"][0]["size_px"] - 173) < 4 and len(done["faces"][0]["quad"]) == 4
+    assert refused["file"].endswith("broken.jpg") and "not a picture" in refused["error"]
+
+
+def test_a_strip_shows_before_after_and_the_dial(shipped, photo, tmp_path):
+    images.write(photo, tmp_path / "her.png")
+    assert main(["filter", str(tmp_path / "her.png"), "--age", "2", "--smile", "0.5", "--strip"]) == 0
+    strip = images.read(tmp_path / "her-age+2-smile+0.5-strip.png")
+    assert strip.shape == (1, 3, 512 + 2 * 80, 1028)
+    change = (strip[..., :512, 516:] - strip[..., :512, :512])[..., 200:300, 200:300]
+    assert float(change.mean()) == pytest.approx(0.2, abs=0.02)  # brighter after
+    dial = strip[0, 0, 512 + 52]  # the line of the first dial: from -2 at an eighth to +2 at the end
+    assert dial[1028 - 128] < -0.9 and dial[1028 // 2 + 50] < -0.9 and -0.1 < dial[200] < 0.1 and dial[50] == 1
 
 
 def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
@@ -97,11 +147,11 @@ def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
     video.film(shots, tmp_path / "talk.mp4", fps=12, progress=False)
     assert main(["filter", str(tmp_path / "talk.mp4"), "--age", "2"]) == 0
     assert "1 frames without a face" in capsys.readouterr().out
-    edited, plain = (torch.cat(list(video.frames(tmp_path / name))) for name in ("talk-filtered.mp4", "talk.mp4"))
-    assert video.frames(tmp_path / "talk-filtered.mp4").fps == 12 and edited.shape == plain.shape == (3, 3, 256, 256)
+    edited, plain = (torch.cat(list(video.frames(tmp_path / name))) for name in ("talk-age+2.mp4", "talk.mp4"))
+    assert video.frames(tmp_path / "talk-age+2.mp4").fps == 12 and edited.shape == plain.shape == (3, 3, 256, 256)
     change = (edited - plain)[..., 60:160, 90:170].mean(dim=(1, 2, 3))
     assert float(change[0]) > 0.1 and abs(float(change[1])) < 0.02 and float(change[2]) > 0.1
-    assert "sound" not in streams(tmp_path / "talk-filtered.mp4") and len(list(tmp_path.iterdir())) == 2
+    assert "sound" not in streams(tmp_path / "talk-age+2.mp4") and len(list(tmp_path.iterdir())) == 2
 
 
 def streams(path):

@@ -109,6 +109,20 @@ class Filter:
         return amount.expand(batch)
 
 
+def in_words(one: Filter, strength: float) -> str:
+    """ "age +2 (about 23 years older)": a filter's name and strength, and what it does where the filter's file says so."""
+    import numpy as np
+
+    words = f"{one.name} {strength:+g}"
+    try:
+        table = one.about["years"]
+        known = sorted([(0.0, 0.0), *zip(map(float, table["strength"]), map(float, table["years"]), strict=True)])
+        years = float(np.interp(strength, *zip(*known, strict=True)))
+    except (KeyError, TypeError, ValueError, AttributeError):  # a file of someone's, or none
+        return words
+    return f"{words} (about {abs(years):.0f} years {'older' if years > 0 else 'younger'})" if abs(years) >= 0.5 else words
+
+
 def add(face: Image, change: Image) -> Image:
     """A change of any size added to faces of any size, within [-1, 1]."""
     return (face + images.resize(change, tuple(face.shape[2:])).to(face)).clamp(-1, 1)

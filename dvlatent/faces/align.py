@@ -159,7 +159,7 @@ def crop(photo: Float[Tensor, "1 3 height width"], alignment: Alignment, size_px
     if right - left < 2 or bottom - top < 2:
         raise ShapeError(f"this alignment lies outside its {width}x{height} photo (corners {alignment.quad}). Align the photo again.")
     window, quad = images.as_floats(photo.detach()[:, :, top:bottom, left:right]).float().cpu(), quad - (left, top)
-    shrink = math.floor(side / size_px / 2)
+    shrink = side / size_px / 2
     if shrink > 1:
         old = np.array([right - left, bottom - top])
         window = images.resize(window, (math.ceil(old[1] / shrink), math.ceil(old[0] / shrink)))
@@ -170,7 +170,7 @@ def crop(photo: Float[Tensor, "1 3 height width"], alignment: Alignment, size_px
     if max(outside) > border - 4:
         pad = [max(int(edge), round(0.3 * side)) for edge in outside]  # left, top, right, bottom
         canvas, quad = _extended(canvas, pad, side), quad + pad[:2]
-    corners, fine = tuple((quad + 0.5).flatten()), [(2 if side <= 2 * size_px else 4) * size_px] * 2  # as fine as the photo, or finer
+    corners, fine = tuple((quad + 0.5).flatten()), (2 * size_px, 2 * size_px)  # as fine as the window, or finer
     planes = (Pillow.fromarray(np.ascontiguousarray(plane, dtype=np.float32)) for plane in canvas)
     turned = (plane.transform(fine, Pillow.Transform.QUAD, corners, Pillow.Resampling.BILINEAR) for plane in planes)
     small = [np.asarray(plane.resize((size_px, size_px), Pillow.Resampling.LANCZOS)) for plane in turned]
