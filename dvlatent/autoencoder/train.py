@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -59,12 +58,20 @@ def train_autoencoder(images: Image, net: Autoencoder, config: AutoencoderTrainC
         state.scale_lr(warmup_cosine(index, config.steps, warmup=50))
         batch = as_float(images[torch.randint(len(images), (config.batch,), generator=state.rng)])
         seen = shake(batch, shake.draw(config.batch, state.rng)) if config.shake else batch
-        mean, log_variance = net.posterior(seen)
-        square = ((net.decode(sample(mean, log_variance, state.rng)) - batch) / 2).square()  # of ink from 0 to 1
-        nats = information(mean, log_variance).mean() if net.config.variational else torch.tensor(math.inf)
+        square, nats = loss_parts(net, seen, batch, state.rng)
         loss = (square * weight).sum(dim=(1, 2, 3)).mean() / (2 * config.sigma**2)
-        state.update("optimizer", loss + nats if net.config.variational else loss)
-        yield AutoencoderStep(index, float(square.detach().mean()), float(nats.detach()), net)
+        state.update("optimizer", loss + nats.mean() if net.config.variational else loss)
+        yield AutoencoderStep(index, float(square.detach().mean()), float(nats.detach().mean()), net)
+
+
+def loss_parts(net: Autoencoder, seen: Image, batch: Image, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Squared error of each pixel of ink, from 0 to 1, [picture, channel, side, side], and the nats in each cloud, [picture].
+
+    `net` encodes what was `seen` and draws `batch`, each picture from a random point of its cloud; nats are infinite for points.
+    """
+    mean, log_variance = net.posterior(seen)
+    square = ((net.decode(sample(mean, log_variance, rng)) - batch) / 2).square()
+    return square, information(mean, log_variance)
 
 
 def sample(mean: Code, log_variance: Code, rng: torch.Generator) -> Code:
