@@ -33,8 +33,8 @@ test: $(READY) assets  ## everything from nothing: unit, contract and structure 
 app: $(READY) assets  ## build the page of the filter into build/app/ (needs npm); `dvlatent app` serves it
 	$(PY) app/build.py
 
-site: course app  ## the course's pages and the page of the filter in one folder, build/site/, for any static host
-	rm -rf build/site && mkdir -p build/site && cp -r build/course/. build/site/ && cp -r build/app build/site/app
+site: app course  ## the course's pages and the page of the filter in one folder, build/site/, for any static host
+	rm -rf build/site && cp -r build/course build/site
 
 check: $(READY)  ## style, floors, file sizes, documents (types are checked by the tests as they run)
 	$(PY) -m ruff check

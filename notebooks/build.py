@@ -31,7 +31,7 @@ import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
-from pages import index_page, lesson_page, ran_in
+from pages import ROOT, document_page, documents, index_page, lesson_page, ran_in, search_page
 from rules import problems, repository
 from rules import solved as answered
 from teaching import deck, quiz_notebook
@@ -85,14 +85,16 @@ def read(source: Path) -> NotebookNode:
     return notebook
 
 
-def run(notebook: NotebookNode, line: Line | None = None, folder: Path = HERE, timeout: int = 600) -> Run:
-    """Run every cell in a fresh kernel of this Python, from `folder`, and stop at the first that fails."""
+def run(notebook: NotebookNode, line: Line | None = None, folder: Path = HERE, timeout: int = 600, phone: bool = False) -> Run:
+    """Run every cell in a fresh kernel of this Python, from `folder`, and stop at the first that fails; with figures for a phone, too."""
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     quiet = {"record_timing": False, "store_widget_state": False, "coalesce_streams": True, "extra_arguments": ["--log-level=ERROR"]}
     client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, **quiet)
     client.reset_execution_trackers()
     failure, code = "", [at for at, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     with client.setup_kernel():
+        if phone and any("dvlatent.lessons" in cell.source for cell in notebook.cells):
+            _aside(client, f"import sys\nsys.path.insert(0, {str(HERE)!r})\nimport phone\nphone.watch()")
         start, peak = time.perf_counter(), 0.0
         for number, at in enumerate(code, 1):
             if line:
@@ -104,13 +106,20 @@ def run(notebook: NotebookNode, line: Line | None = None, folder: Path = HERE, t
                 break
         seconds = time.perf_counter() - start
         if not failure:
-            notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
-            client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1, store_history=False)
-            peak = float(notebook.cells.pop().outputs[0].text) / 2**30
+            peak = float(_aside(client, PEAK).outputs[0].text) / 2**30
     return Run(notebook, seconds, peak, failure)
 
 
-def run_all(chosen: list[Path], folder: Path = HERE, jobs: int = 0) -> Iterator[Run]:
+def _aside(client: NotebookClient, source: str) -> NotebookNode:
+    """Run a cell that the notebook does not have."""
+    client.nb.cells.append(nbformat.v4.new_code_cell(source))
+    try:
+        return client.execute_cell(client.nb.cells[-1], len(client.nb.cells) - 1, store_history=False)
+    finally:
+        client.nb.cells.pop()
+
+
+def run_all(chosen: list[Path], folder: Path = HERE, jobs: int = 0, phone: bool = False) -> Iterator[Run]:
     """Run lessons, in order; `jobs` of them at a time (0: as many as this computer bears), each with its part of the cores.
 
     Two kernels that both use both cores wait for each other most of the time, so the threads of torch and numpy are divided.
@@ -118,15 +127,15 @@ def run_all(chosen: list[Path], folder: Path = HERE, jobs: int = 0) -> Iterator[
     jobs = jobs or jobs_for(len(chosen))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // jobs, 1)))
     if jobs == 1:
-        yield from (run_source(source, folder) for source in chosen)
+        yield from (run_source(source, folder, phone) for source in chosen)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(partial(run_source, folder=folder), chosen)
+        yield from pool.map(partial(run_source, folder=folder, phone=phone), chosen)
 
 
-def run_source(source: Path, folder: Path) -> Run:
+def run_source(source: Path, folder: Path, phone: bool = False) -> Run:
     """Run one lesson and show how far it is."""
-    return run(read(source), Line(source.stem), folder)
+    return run(read(source), Line(source.stem), folder, phone=phone)
 
 
 def jobs_for(lessons: int) -> int:
@@ -173,20 +182,31 @@ def execute(names: list[str], folder: Path = HERE, jobs: int = 0) -> int:
     return failed
 
 
-def html(names: list[str], out: Path, folder: Path = HERE, jobs: int = 0) -> int:
+def html(wanted: list[str], out: Path, folder: Path = HERE, jobs: int = 0) -> int:
     """Run every lesson and write its page; go on after a failure; the number of failures. The index keeps pages of earlier runs."""
     out.mkdir(parents=True, exist_ok=True)
-    chosen, failed = sources(names, folder), 0
+    chosen, failed = sources(wanted, folder), 0
     every = [source for source in sources([], folder) if source in chosen or (out / f"{source.stem}.html").exists()]
-    for source, result in zip(chosen, run_all(chosen, folder, jobs), strict=True):
+    names = tuple(source.stem for source in every)
+    for source, result in zip(chosen, run_all(chosen, folder, jobs, phone=True), strict=True):
         at = every.index(source)
         near = (every[at - 1].stem if at else "", every[at + 1].stem if at + 1 < len(every) else "")
         ran = "stopped" if result.failure else f"{result.seconds:.0f} s"
-        (out / f"{source.stem}.html").write_text(lesson_page(tidy(result.notebook), ran, result.failure, near), encoding="utf-8")
+        page = lesson_page(tidy(result.notebook), ran, result.failure, near, names)
+        (out / f"{source.stem}.html").write_text(page, encoding="utf-8")
         failed += bool(result.failure)
         Line(source.stem).end(f"FAILED: {result.failure}" if result.failure else f"{ran}, {result.peak:.1f} GB at most")
     rows = [(source.stem, read(source), ran_in(out / f"{source.stem}.html")) for source in sources([], folder)]
-    (out / "index.html").write_text(index_page(rows), encoding="utf-8")
+    if (ROOT / "build" / "app" / "index.html").exists():
+        shutil.copytree(ROOT / "build" / "app", out / "app", dirs_exist_ok=True)
+    (out / "index.html").write_text(index_page(rows, app=(out / "app").exists()), encoding="utf-8")
+    for document in documents():
+        page = out / document.relative_to(ROOT).with_suffix(".html")
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(document_page(document), encoding="utf-8")
+    written = [out / f"{name}.html" for name in names] + sorted((out / "docs").rglob("*.html"))
+    texts = [(page.relative_to(out).as_posix(), page.read_text(encoding="utf-8")) for page in written]
+    (out / "search.html").write_text(search_page(texts), encoding="utf-8")
     print(f"{len(chosen) - failed} of {len(chosen)} lessons ran. Open {out / 'index.html'}")
     return failed
 

@@ -11,7 +11,7 @@ import nbformat
 from jinja2 import DictLoader
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
-from pages import offline, question, title
+from pages import question, title
 from rules import SETUP
 
 HERE = Path(__file__).resolve().parent
@@ -64,7 +64,7 @@ def quiz_notebook(text: str, repo: str) -> NotebookNode:
 
 def deck(notebook: NotebookNode) -> str:
     """Slides of one executed lesson, one page that needs nothing else: what to guess, then the figure or the number that answers it."""
-    slides = nbformat.v4.new_notebook(cells=list(_slides(offline(notebook))))
+    slides = nbformat.v4.new_notebook(cells=list(_slides(notebook)))
     style = (REVEAL / "reveal.css").read_text(encoding="utf-8") + (HERE / "slides.css").read_text(encoding="utf-8")
     script = "\n".join((REVEAL / name).read_text(encoding="utf-8") for name in ("reveal.js", "notes.js"))
     exporter = SlidesExporter(extra_loaders=[DictLoader({"deck.html.j2": TEMPLATE})], template_file="deck.html.j2", exclude_input=True)
@@ -92,9 +92,11 @@ def _slides(notebook: NotebookNode) -> Iterator[NotebookNode]:
                 yield _words("**Check your guess" + checked, "notes")
         for out in cell.get("outputs", []) if chapter != "## Exercises" else []:
             printed = "\n".join(line for line in str(out.get("text", "")).splitlines() if line.strip() and "✓" not in line)
-            picture = any(mime.startswith("image/") for mime in out.get("data", {})) or "<svg" in str(out.get("data", {}).get("text/html"))[:5]
+            picture = any(mime.startswith("image/") for mime in out.get("data", {}))
             if picture or (guessed and 0 < len(printed.splitlines()) <= LINES):
                 shown = out if picture else nbformat.v4.new_output("stream", text=printed)
+                if svg := out.get("data", {}).get("image/svg+xml"):
+                    shown = nbformat.v4.new_output("display_data", {"text/html": svg})  # nbconvert would drop its description
                 if kind == "slide":
                     yield _words(heading, "slide")
                 yield nbformat.v4.new_code_cell(outputs=[shown], metadata={"slideshow": {"slide_type": "subslide"}})

@@ -101,12 +101,12 @@ def test_pages_work_offline_and_keep_alt_text(folder, capsys):
     spoil(folder, "43_more")
     assert build.html([], folder / "out", folder) == 1
     page, index = ((folder / "out" / name).read_text() for name in ("42_answers.html", "index.html"))
-    assert not re.search(r"""<script|<link|@import|(src|srcset)=["'](?!data:)|url\(""", page + index)
+    assert not re.search(r"""<script [^>]*src|<link|@import|(src|srcset)=["'](?!data:)|url\((?!data:)""", page + index)
     (picture,) = re.findall(r"<img [^>]*>", page)
     assert """alt='a "red" square'""" in picture and 'width="300"' in picture
     assert "something to move here" in page and '<svg role="img"><title>a map</title></svg>' in page
     assert 'href="43_more.html#top"' in page and "Next →" in page
-    details = page[page.index("<details>") : page.index("</details>")]
+    details = page[page.index("<details>") : page.rindex("</details>")]
     assert "<summary>Solution</summary>" in details and "42" in details
     assert "<td>is this an answer?</td>" in index and "stopped" in index
     assert "This lesson stopped: cell 6 failed" in (folder / "out" / "43_more.html").read_text()
@@ -121,7 +121,7 @@ def test_running_some_lessons_keeps_the_others_in_the_index(folder):
     build.html(["42"], folder / "out", folder)
     index = (folder / "out" / "index.html").read_text()
     rows = [re.sub(r"<[^>]*>", " ", row).split()[-2:] for row in re.findall(r"<tr>(.*?)</tr>", index)[1:]]
-    assert [row[-1] for row in rows] == ["s", "s", "yet"] and index.count("href=") == 2
+    assert [row[-1] for row in rows] == ["s", "s", "yet"] and index[index.index("<table") : index.index("</table>")].count("href=") == 2
     assert 'href="43_more.html">Next' in (folder / "out" / "42_answers.html").read_text()
 
 
