@@ -14,6 +14,7 @@ from dvlatent.autoencoder.train import (
     as_float,
     encode_all,
     information,
+    loss_parts,
     pixel_weights,
     redraw_error,
     sample,
@@ -69,6 +70,15 @@ def test_samples_of_a_cloud_have_its_mean_and_size_and_points_stay():
     assert_close(drawn.std(0), torch.tensor([1.0, math.exp(-1)]), atol=0.02, rtol=0)
     point, log_variance = Autoencoder(SMALL).posterior(bars(8)[0])
     assert torch.equal(sample(point, log_variance, torch.Generator()), point)
+
+
+def test_a_loss_has_two_parts_the_ink_that_is_wrong_and_the_nats_of_the_cloud():
+    net, image = Autoencoder(AutoencoderConfig(variational=True)), 2 * torch.rand(4, 1, 28, 28) - 1
+    square, nats = loss_parts(net, image, -image, torch.Generator().manual_seed(1))
+    mean, log_variance = net.encoder((image.flatten(1) + 1) / 2).split(2, dim=1)
+    code = mean + log_variance.exp().sqrt() * torch.randn(4, 2, generator=torch.Generator().manual_seed(1))
+    assert_close(square.flatten(1), (torch.sigmoid(net.decoder(code)) - (1 - image.flatten(1)) / 2).square())
+    assert_close(nats, information(mean, log_variance))
 
 
 @pytest.mark.parametrize("variational", [False, True])
