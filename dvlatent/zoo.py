@@ -223,10 +223,6 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "mnist": partial(_theirs, "gan.data.digits", MNIST),
     "digit-map": partial(read_map, WEIGHTS / "digit-map.safetensors"),
     "face-map": partial(read_map, WEIGHTS / "face-map.safetensors"),
-    "age-edit": partial(_kept, "load_edit", "age-edit"),
-    "age-direction": partial(_kept, "load_direction", "age-direction"),
-    "gender-direction": partial(_kept, "load_direction", "gender-direction"),
-    "smile-direction": partial(_kept, "load_direction", "smile-direction"),
     "faces-small": _faces_small,
     "attributes": partial(_theirs, "faces.attributes.Attributes", AGE, GENDER),
     "landmarks": partial(_theirs, "faces.landmarks.Landmarks", POINTS),
@@ -238,5 +234,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "perceptual": partial(_theirs, "faces.perceptual.Distance", FEATURES),
     "face-parts": _face_parts,
 }
+for kind in ("direction", "edit"):
+    LOADERS |= {path.stem: partial(_kept, f"load_{kind}", path.stem) for path in sorted(WEIGHTS.glob(f"*-{kind}.safetensors"))}
 LOADERS |= {path.stem: partial(read_filter, path) for path in sorted(WEIGHTS.glob("*-filter.safetensors"))}
 LOADERS["age-cyclegan"] = partial(read_cyclegan, WEIGHTS / "age-cyclegan.safetensors")

@@ -2,19 +2,19 @@
 
 Pairs are drawn into a folder of --pool, then a student learns from them in several trainings: first with losses at 128 px and with a
 discriminator; the last ones at 256 px with the pixel and the perceptual loss alone, which removes the specks and fringes that a
-discriminator leaves. The age filter then learns wrinkles from pairs of `age-edit` (`age_filter.py`). Smile and gender begin with weights
-of the age filter: its trainings come first. Several processes:
+discriminator leaves. Then it learns what is fine, such as wrinkles and teeth, from pairs of full renders (`last_training.py`). Smile and
+gender begin with weights of the age filter, fuller with those of smile: those trainings come first.
+Several processes:
 `accelerate launch --multi_gpu --num_processes 2 recipes/filters.py age --out age-filter.safetensors`.
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import age_filter
+import last_training
 from common import parser, run
 
 from dvlatent.cli.distillation import distill_folder
@@ -54,19 +54,15 @@ STAGES = {
     "gender": Stage(1400, LAST, start="gender-3", amplify=1.05),
 }
 
-FINISH = {"age": age_filter.make}  # a training of another kind after these
+LAST_FROM = {"age": "age", "smile": "smile", "gender": "gender", "fuller": "smile"}  # the training that the last one begins with
 
 
 def make(out: Path, what: str, pool: Path) -> None:
     """Draw the pairs of a filter, and do all trainings that lead to it. Pairs and finished trainings are kept in `pool`."""
     pool.mkdir(parents=True, exist_ok=True)
-    trained = train(what, pool)
-    if not is_first():
-        return
-    if what in FINISH:
-        FINISH[what](trained, out, pool, command=f"python recipes/filters.py {what} --out {what}-filter.safetensors")
-    else:
-        shutil.copy(trained, out)
+    trained = train(LAST_FROM[what], pool)
+    if is_first():
+        last_training.make(what, trained, out, pool, command=f"python recipes/filters.py {what} --out {what}-filter.safetensors")
 
 
 def train(name: str, pool: Path) -> Path:
@@ -101,5 +97,5 @@ def is_first() -> bool:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, pool=Path("build/filters"))
-    arguments.add_argument("what", choices=list(PAIRS), help="the edit of the filter")
+    arguments.add_argument("what", choices=list(LAST_FROM), help="the edit of the filter")
     sys.exit(run(make, arguments, kept="Pairs, finished trainings and the run are kept in --pool; the same command goes on from there."))

@@ -30,6 +30,7 @@ MODELS = {  # what `dvlatent.load` gives; directions and filters say it by their
     "digit-map": "an autoencoder: digits on a plane",
     "face-map": "an autoencoder: small faces on a plane",
     "age-edit": "ageing, found by gradient for each layer: dvlatent edit --age-edit 1",
+    "younger-edit": "the same toward younger",
     "faces-small": "1,000 generated faces of 40 px, as data",
     "attributes": "perceived age and gender of a face: dvlatent score",
     "landmarks": "smile, open mouth and eyes, pose of a face: dvlatent score",

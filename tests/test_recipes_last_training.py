@@ -1,13 +1,13 @@
-"""The age filter's last training: what is put back into a pair, why a pair is refused, and that it goes on after a stop."""
+"""A filter's last training: what is put back into a pair, why a pair is refused, and that it goes on after a stop."""
 
-import age_filter as recipe
+import last_training as recipe
 import torch
 
 from dvlatent import load
 from dvlatent.distillation.pix2pixhd import Student
 from dvlatent.metrics.edits import chroma_shift
 
-TINY = recipe.SecondConfig(steps=4, batch=2, adversarial=[[1, 0.1]], bf16=False)
+TINY = recipe.LastConfig(steps=4, batch=2, adversarial=[[1, 0.1]], bf16=False)
 
 
 class Drawings:
@@ -24,7 +24,7 @@ class Drawings:
 def halves():
     """A gray-green picture whose upper half is hair and whose lower half is skin, with a border of background, and its masks."""
     before = torch.tensor([0.1, 0.2, 0.0]).view(1, 3, 1, 1).repeat(1, 1, 128, 128)
-    parts = torch.zeros(1, 3, 128, 128)
+    parts = torch.zeros(1, 5, 128, 128)
     parts[:, 0] = 1
     parts[:, 0, 32:96, 32:96] = 0
     parts[:, 2, 32:64, 32:96] = parts[:, 1, 64:96, 32:96] = 1
@@ -40,17 +40,30 @@ def test_mending_puts_back_background_skin_color_and_hair_color():
     assert chroma_shift(before, after, parts[:, 2]) > 5 and chroma_shift(before, mended, parts[:, 2]) < 0.5
 
 
+def test_a_head_that_widens_may_cover_background():
+    before, parts = halves()
+    wider = parts.clone()
+    wider[:, 0, 64:96, 16:112], wider[:, 1, 64:96, 16:112] = 0, 1
+    after = before + 0.3 * wider[:, [1]]
+    still, wide = (recipe.mend(before, after, parts, wider, (), widens) for widens in (False, True))
+    assert torch.equal(still[:, :, 80, 20], before[:, :, 80, 20]) and (wide - before)[:, :, 80, 24].min() > 0.2
+
+
 def test_a_pair_is_refused_for_the_first_rule_that_it_breaks():
-    points = dict.fromkeys(("smile", "mouth_open", "eyes_open", "yaw", "pitch", "roll"), 0.0)
-    young = {**points, "age": 30.0, "male": 0.1, "finder_male": 0.1, "person": torch.zeros(128), "detail": 1.0}
-    old = {**young, "age": 50.0, "detail": 1.2}
-    assert recipe.refuse(young, old, 2.0) == ""
-    assert recipe.refuse(young, {**old, "age": 32.0, "male": 0.9}, 2.0) == "age did not move"
-    assert recipe.refuse(young, {**old, "person": torch.ones(128)}, 2.0) == "another person"
-    assert recipe.refuse(young, {**old, "male": 0.9}, 2.0) == "male changed"
-    assert recipe.refuse(young, {**old, "detail": 0.9}, 2.0) == "no finer"
-    assert recipe.refuse(old, young, -2.0) == ""
-    assert recipe.refuse(old, {**young, "age": 49.0}, -2.0) == "age did not move"
+    names = ("smile", "mouth_open", "eyes_open", "yaw", "pitch", "roll", "glasses")
+    young = {**dict.fromkeys(names, 0.0), "age": 30.0, "male": 0.1, "finder_male": 0.1, "fullness": 1.3}
+    young |= {"person": torch.zeros(128), "detail": 1.0}
+    old, age, fuller = {**young, "age": 50.0, "detail": 1.2}, recipe.PLANS["age"], recipe.PLANS["fuller"]
+    assert recipe.refuse(age, young, old, 2.0) == ""
+    assert recipe.refuse(age, young, {**old, "age": 32.0, "male": 0.9}, 2.0) == "age did not move"
+    assert recipe.refuse(age, young, {**old, "person": torch.ones(128)}, 2.0) == "another person"
+    assert recipe.refuse(age, young, {**old, "male": 0.9}, 2.0) == "male changed"
+    assert recipe.refuse(age, young, {**old, "glasses": 0.5}, 2.0) == "glasses changed"
+    assert recipe.refuse(age, young, {**old, "detail": 0.9}, 2.0) == "no finer"
+    assert recipe.refuse(age, old, young, -2.0) == ""
+    assert recipe.refuse(age, old, {**young, "age": 49.0}, -2.0) == "age did not move"
+    assert recipe.refuse(fuller, young, {**young, "fullness": 1.4, "detail": 0.9}, 2.0) == ""
+    assert recipe.refuse(fuller, young, {**young, "fullness": 1.4, "age": 45.0}, 2.0) == "age changed"
 
 
 def test_strengths_are_a_matter_of_the_seed():

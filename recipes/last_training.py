@@ -1,14 +1,14 @@
-"""The age filter's last training, which `recipes/filters.py age` does: pairs of full renders, and a discriminator that paints wrinkles.
+"""A filter's last training, which `recipes/filters.py` does: pairs of full renders, and a discriminator that paints wrinkles and teeth.
 
-A pair is a face at 256 px and the same face older or younger by a share of `age-edit`. What the edit should leave alone is put back: the
-background, the skin's mean color, and hair is never more colorful than before. A student that already ages learns from them with pixels,
-a perceptual distance, coarse colors and a projected discriminator (Sauer et al. 2021).
+A pair is a face at 256 px and the same face after a share of an edit. What the edit should leave alone is put back: the background, the
+mean colors of skin, lips and teeth, and hair keeps its hue and is never more colorful than before. A student that knows the edit a little
+learns from them with pixels, a perceptual distance, coarse colors and a projected discriminator (Sauer et al. 2021).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,33 +17,34 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from common import LICENSE, half
+from glasses import Glasses
+from skimage.draw import polygon2mask
 from tfjs import FACERES, HUMAN, Faceres, fetch
 from torch import Tensor, nn
 
 from dvlatent import checkpoint, images
+from dvlatent.directions import Edit
 from dvlatent.distillation.augment import PhotoWarp
 from dvlatent.distillation.pix2pixhd import Student
 from dvlatent.distillation.projected import ProjectedDiscriminator, hinge_discriminator, hinge_generator
 from dvlatent.distillation.train import PairDataset, Subset, trial_scores
 from dvlatent.faces.detector import FaceCheck
+from dvlatent.faces.landmarks import fullness, geometry
 from dvlatent.latents import broadcast, w_of
-from dvlatent.metrics.edits import lab, skin_detail
+from dvlatent.metrics.edits import skin_detail
 from dvlatent.training import TrainingState, cooldown, ema_decay, progress, update_ema
 from dvlatent.types import Image
 from dvlatent.zoo import load
 
 HOLDOUT = 24  # pairs that the student never sees
 FIRST_SEED, BLOCK, PSI = 2_500_000, 16, 0.8  # of the pairs; seeds of a file
-BOLDER = 1.22  # times what the student adds: it hesitates where several pictures would do
-OLDER, YOUNGER = 1.0, -1.1 / 1.12  # how often `age-edit` is done at strength +2 and -2
-# what the dial is worth, the mean of two outside readers: the last line of benchmarks/ageing.py --first-seed 21000
-YEARS = {"strength": [-2.0, -1.0, 1.0, 2.0], "years": [-11.1, -7.3, 11.4, 22.6]}
+SKIN, HAIR, LIPS, MOUTH = PARTS = 1, 2, 3, 4  # of a face, as masks
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
-class SecondConfig:
-    """The last training of the age filter."""
+class LastConfig:
+    """The last training of a filter."""
 
     steps: int = 850  # updates of the student
     batch: int = 4  # pairs in each
@@ -61,76 +62,146 @@ class SecondConfig:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What the pairs of one filter are, and the rules that they keep."""
+
+    plus: Callable[[], Edit]  # what is done to the latents at strength +2
+    minus: Callable[[], Edit]  # at -2
+    goal: str  # the score that must move
+    least: float  # how far it must move for each step of strength, in its own unit
+    limits: dict[str, float]  # how far the other scores may move
+    recolored: tuple[int, ...] = PARTS  # parts that keep their color
+    person: float = 0.6  # largest identity distance
+    widens: bool = False  # whether the head may cover what was background before
+    about: dict[str, Any] = field(default_factory=dict)  # what else the file says of the filter
+    bolder: float = 1.0  # times what the student adds: it hesitates where several pictures would do
+
+
+def both(name: str) -> dict[str, Callable[[], Edit]]:
+    """A direction's two ways, two steps each."""
+    return {"plus": lambda: 2 * load(f"{name}-direction"), "minus": lambda: -2 * load(f"{name}-direction")}
+
+
+STAY = {"yaw": 8.0, "pitch": 8.0, "roll": 3.0, "glasses": 0.2}
+NO_MOUTH = (SKIN, HAIR)
+GENDER = {"male": 0.4, "finder_male": 0.4}
+STILL = {"smile": 0.4, "mouth_open": 0.15}
+PLANS = {
+    "age": Plan(lambda: 1.18 * load("age-edit"), lambda: 1.07 * load("younger-edit"), "age", 3.0, {**STAY, **GENDER, **STILL}),
+    "smile": Plan(**both("smile"), goal="smile", least=0.15, limits={**STAY, **GENDER, "age": 9.0}, recolored=NO_MOUTH),
+    "gender": Plan(
+        **both("gender"), goal="male", least=0.1, limits={**STAY, **STILL, "age": 12.0}, recolored=NO_MOUTH, person=0.9, widens=True
+    ),
+    "fuller": Plan(**both("fuller"), goal="fullness", least=0.015, limits={**STAY, **GENDER, **STILL, "age": 9.0}, widens=True),
+}  # fmt: skip
+
+
 def strengths(seed: int) -> tuple[float, float]:
-    """How much older and how much younger a face becomes, 0.4 to 2 each: always the same for the same seed."""
+    """How far a face is moved each way, 0.4 to 2: always the same for the same seed."""
     rng = np.random.default_rng([seed, 7])
-    older, younger = (float(2 * np.sqrt(rng.uniform(0.04, 1))) for _ in range(2))
-    return older, -younger
+    plus, minus = (float(2 * np.sqrt(rng.uniform(0.04, 1))) for _ in range(2))
+    return plus, -minus
 
 
 class Teacher:
-    """Draws, mends and checks the pairs."""
+    """Draws, mends and checks the pairs of a plan."""
 
-    def __init__(self, readers: Path) -> None:
-        self.generator, self.edit, self.identity = load("faces"), load("age-edit"), load("identity")
+    def __init__(self, plan: Plan, readers: Path) -> None:
+        self.generator, self.identity, self.plan = load("faces"), load("identity"), plan
+        self.plus, self.minus = plan.plus(), plan.minus()
         self.finder, self.landmarks, self.parts, self.clean = load("attributes"), load("landmarks"), load("face-parts"), FaceCheck()
-        self.faceres = Faceres(*fetch(HUMAN, FACERES, readers))
+        self.faceres, self.glasses = Faceres(*fetch(HUMAN, FACERES, readers)), Glasses(readers)
 
     @torch.no_grad()
     def pairs(self, seed: int) -> Iterator[tuple[Image, Image, float, str]]:
-        """Before, after, strength, and why it is refused ("" for a good one): two of each face, fewer of the very young and old."""
+        """Before, after, strength, and why it is refused ("" for a good one): two of each face; the very old and young age one way."""
         ws = broadcast(w_of(self.generator, [seed], PSI), self.generator.num_layers)
         before = rounded_to_bytes(images.resize(self.generator.synthesis(ws), 256))
         sure, others = self.clean(before)[0].tolist()
         if sure < 0.4 or others > 0.3:
             return
-        first, (older, younger) = self.scores(before), strengths(seed)
-        for strength, steps, possible in ((older, OLDER, first["age"] < 62), (younger, -YOUNGER, first["age"] > 9)):
-            if possible:
-                moved = (strength / 2 * steps * self.edit)(ws)
-                moved_face = images.resize(self.generator.synthesis(moved), 256).clamp(-1, 1)
-                after = rounded_to_bytes(mend(before, moved_face, self.parts(before), self.parts(moved_face)))
-                yield before, after, strength, refuse(first, self.scores(after), strength)
+        first, masks, (plus, minus), ages = self.scores(before), self.masks(before), strengths(seed), self.plan.goal == "age"
+        for strength, edit in ((plus, self.plus), (minus, self.minus)):
+            if ages and (first["age"] > 62 if strength > 0 else first["age"] < 9):
+                continue
+            moved = images.resize(self.generator.synthesis((abs(strength) / 2 * edit)(ws)), 256).clamp(-1, 1)
+            after = rounded_to_bytes(mend(before, moved, masks, self.masks(moved), self.plan.recolored, self.plan.widens))
+            yield before, after, strength, refuse(self.plan, first, self.scores(after), strength)
+
+    def masks(self, face: Image) -> Tensor:
+        """[batch, 5, 256, 256]: rest, skin, hair, lips, open mouth."""
+        return torch.cat([self.parts(face), mouth(self.landmarks.points(face))], dim=1)
 
     def scores(self, face: Image) -> dict[str, Any]:
         """All that the rules ask for."""
         real = self.faceres(torch.cat([face, face.flip(-1)])).mean(dim=0)
         age, male = self.finder(face)[0].tolist()
-        points = dict(zip(self.landmarks.names, self.landmarks(face)[0].tolist(), strict=True))
-        said = {"age": 0.7 * float(real[0]) + 0.3 * age, "male": float(real[1]), "finder_male": male}
-        return {**points, **said, "person": self.identity(face)[0], "detail": float(skin_detail(face))}
+        points = self.landmarks.points(face)
+        shape = dict(zip(self.landmarks.names, geometry(points)[0].tolist(), strict=True))
+        said = {"age": 0.7 * float(real[0]) + 0.3 * age, "male": float(real[1]), "finder_male": male, "fullness": float(fullness(points))}
+        said["glasses"] = float(self.glasses(face)[0])
+        return {**shape, **said, "person": self.identity(face)[0], "detail": float(skin_detail(face))}
 
 
-def refuse(before: dict[str, Any], after: dict[str, Any], strength: float) -> str:
+def refuse(plan: Plan, before: dict[str, Any], after: dict[str, Any], strength: float) -> str:
     """Why a pair is not worth learning from: the first rule that it breaks, "" if none."""
     change = {name: after[name] - before[name] for name in before}
-    finer, years = after["detail"] / before["detail"], change["age"] * np.sign(strength)
-    needed = 4 * strength - 2 if strength > 0 else min(-3 * strength, 0.3 * before["age"]) - 2
-    limits = {"yaw": 8.0, "pitch": 8.0, "roll": 3.0, "smile": 0.4, "mouth_open": 0.15, "male": 0.4, "finder_male": 0.4}
+    needed, finer, ages = plan.least * abs(strength), after["detail"] / before["detail"], plan.goal == "age"
+    if ages and strength < 0:
+        needed = min(needed, 0.3 * before["age"] - 2)  # a child has little to lose
     rules = {
-        "age did not move": years >= needed,
-        "another person": float(change["person"].norm()) < 0.6,
-        **{f"{name} changed": abs(change[name]) <= limit for name, limit in limits.items()},
-        "no finer": strength <= 1.2 or finer >= 1.0,
-        "coarser": strength >= -1.2 or finer <= 1.15,
+        f"{plan.goal} did not move": change[plan.goal] * np.sign(strength) >= needed,
+        "another person": float(change["person"].norm()) < plan.person,
+        **{f"{name} changed": abs(change[name]) <= limit for name, limit in plan.limits.items()},
+        "no finer": not ages or strength <= 1.2 or finer >= 1.0,
+        "coarser": not ages or strength >= -1.2 or finer <= 1.15,
     }
     return next((reason for reason, holds in rules.items() if not holds), "")
 
 
-def mend(before: Image, after: Image, parts: Tensor, parts_after: Tensor) -> Image:
-    """The after, with the before's background and mean skin color, and with hair that is no more colorful.
+def mend(before: Image, after: Image, parts: Tensor, parts_after: Tensor, recolored: Sequence[int] = PARTS, widens: bool = False) -> Image:
+    """The after, with the before's background, its mean colors of skin, lips and teeth, and hair of its hue, no more colorful.
 
-    `parts` are the soft masks of both pictures, [batch, 3, size, size], as FaceParts gives them.
+    `parts` are the soft masks of both pictures, [batch, 5, size, size]: what FaceParts gives, then what `mouth` gives. A head that
+    `widens` may cover what was background.
     """
-    skin, hair = (parts[:, [part]] * parts_after[:, [part]] for part in (1, 2))
     was, now = (before + 1) / 2, (after + 1) / 2
-    gain = (masked_mean(was, skin) / masked_mean(now, skin).clamp_min(0.02)).clamp(0.75, 1.35)
-    now = now * (1 + parts_after[:, [1]] * (gain - 1))
-    chroma = [lab(2 * one - 1)[:, 1:].norm(dim=1, keepdim=True) for one in (was, now)]
-    keep = (masked_mean(chroma[0], hair) / masked_mean(chroma[1], hair).clamp_min(0.5)).clamp(0.3, 1.0)
-    gray = (now * now.new_tensor(LUMINANCE)[:, None, None]).sum(dim=1, keepdim=True)
-    now = now + parts_after[:, [2]] * (1 - keep) * (gray - now)
-    return (before + soft(1 - torch.minimum(parts[:, [0]], parts_after[:, [0]])) * (2 * now - 1 - before)).clamp(-1, 1)
+    for part in recolored:
+        both = parts[:, [part]] * parts_after[:, [part]]
+        old, new = masked_mean(was, both), masked_mean(now, both)
+        if part in (HAIR, LIPS):  # they may lose or gain light
+            light = luminance(new) / luminance(old).clamp_min(0.02)
+            old = old * light
+        if part == HAIR:  # gray stays gray: hair takes the hue of before, and its own saturation where that is less
+            gray = luminance(new)
+            share = (saturation(new) / saturation(old).clamp_min(1e-3)).clamp(0, 1)
+            old = gray + share * (old - gray)
+        gain = (old / new.clamp_min(0.02)).clamp(0.6, 1.6)
+        enough = (both.sum(dim=(2, 3), keepdim=True) > 30).to(gain)
+        now = now * (1 + enough * F.avg_pool2d(parts_after[:, [part]], 5, 1, 2) * (gain - 1))
+    background = torch.minimum(parts[:, [0]], parts_after[:, [0]]) if widens else parts[:, [0]]
+    return (before + inside(1 - background) * (2 * now.clamp(0, 1) - 1 - before)).clamp(-1, 1)
+
+
+def luminance(color: Tensor) -> Tensor:
+    """[batch, 3, ...] -> [batch, 1, ...]."""
+    return (color * color.new_tensor(LUMINANCE)[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def saturation(color: Tensor) -> Tensor:
+    """How far colors are from gray: [batch, 3, ...] -> [batch, 1, ...]."""
+    return (color - luminance(color)).norm(dim=1, keepdim=True) / luminance(color).clamp_min(0.02)
+
+
+def mouth(points: Tensor, size_px: int = 256) -> Tensor:
+    """Masks of the lips and of the open mouth between them, from the 68 landmarks: [batch, 2, size, size]."""
+    masks = np.zeros((len(points), 2, size_px, size_px), np.float32)
+    for mask, face in zip(masks, points.numpy(), strict=True):
+        for row, outline in ((0, face[48:60]), (1, face[60:68])):
+            mask[row] = polygon2mask((size_px, size_px), outline[:, ::-1])
+        mask[0] -= mask[0] * mask[1]
+    return torch.from_numpy(masks)
 
 
 def masked_mean(image: Tensor, mask: Tensor) -> Tensor:
@@ -138,9 +209,9 @@ def masked_mean(image: Tensor, mask: Tensor) -> Tensor:
     return (image * mask).sum(dim=(2, 3), keepdim=True) / mask.sum(dim=(2, 3), keepdim=True).clamp_min(1e-3)
 
 
-def soft(mask: Tensor) -> Tensor:
-    """A mask a few pixels larger, with an edge that fades."""
-    return F.avg_pool2d(F.pad(F.max_pool2d(mask, 9, 1, 4), (4, 4, 4, 4), mode="replicate"), 9, 1)
+def inside(mask: Tensor) -> Tensor:
+    """A mask that fades before its edge: nothing outside is touched."""
+    return F.avg_pool2d(F.pad(-F.max_pool2d(-mask, 7, 1, 3), (3, 3, 3, 3), mode="replicate"), 7, 1)
 
 
 def rounded_to_bytes(image: Image) -> Image:
@@ -148,7 +219,7 @@ def rounded_to_bytes(image: Image) -> Image:
     return images.from_uint8(images.to_uint8(image))
 
 
-def draw_pairs(folder: Path, count: int, readers: Path) -> None:
+def draw_pairs(plan: Plan, folder: Path, count: int, readers: Path) -> None:
     """Fill a folder with files of pairs, a block of seeds each, until it has `count`; goes on where it was stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     teacher, block = None, 0
@@ -156,7 +227,7 @@ def draw_pairs(folder: Path, count: int, readers: Path) -> None:
         file, block = folder / f"{block:05d}.npz", block + 1
         if file.exists():
             continue
-        teacher = teacher or Teacher(readers)
+        teacher = teacher or Teacher(plan, readers)
         seeds = range(FIRST_SEED + (block - 1) * BLOCK, FIRST_SEED + block * BLOCK)
         made = [pair for seed in seeds for pair in teacher.pairs(seed)]
         good = [pair for pair in made if not pair[3]]
@@ -198,7 +269,7 @@ def recolor(image: Image, numbers: Tensor) -> Image:
 
 
 def train(
-    student: Student, pairs: PairDataset, perceptual: nn.Module, config: SecondConfig, run: Path, keep_every: int = 50
+    student: Student, pairs: PairDataset, perceptual: nn.Module, config: LastConfig, run: Path, keep_every: int = 50
 ) -> Iterator[Progress]:
     """Train a student in place, a step at a time. The run is kept in the file `run` every so many steps, and goes on from there."""
     torch.manual_seed(config.seed)
@@ -255,7 +326,7 @@ class Progress:
     ema: nn.Module
 
 
-def sample(pairs: PairDataset, warp: PhotoWarp, config: SecondConfig, rng: torch.Generator) -> tuple[Image, Image, Tensor]:
+def sample(pairs: PairDataset, warp: PhotoWarp, config: LastConfig, rng: torch.Generator) -> tuple[Image, Image, Tensor]:
     """Pairs of a step, some turned round, all made like photos: moved, relit, recolored, noisy. Both pictures of a pair change alike."""
     chosen = torch.randint(len(pairs), (config.batch,), generator=rng)
     before, after, strength = pairs.batch(chosen.tolist())
@@ -269,30 +340,20 @@ def sample(pairs: PairDataset, warp: PhotoWarp, config: SecondConfig, rng: torch
     return before, after, torch.where(turned, -strength, strength)
 
 
-def make(start: Path, out: Path, pool: Path, count: int = 247, config: SecondConfig | None = None, command: str = "") -> None:
-    """Draw the pairs into `pool`, train the filter of the file `start` further, write it in half precision and a little bolder."""
-    config, student = config or SecondConfig(), Student()
-    draw_pairs(pool / "pairs-age-2", count, pool / "readers")
+def make(name: str, start: Path, out: Path, pool: Path, count: int = 1000, config: LastConfig | None = None, command: str = "") -> None:
+    """Draw a filter's pairs into `pool`, train the filter of the file `start` further, write it in half precision."""
+    plan, config, student, folder = PLANS[name], config or LastConfig(), Student(), pool / f"pairs-{name}-2"
+    draw_pairs(plan, folder, count, pool / "readers")
     weights, theirs = checkpoint.load(start, "filter")
     checkpoint.load_weights(student, weights, start.name)
-    pairs, run, perceptual = PairFiles(pool / "pairs-age-2"), pool / "age-last.run.safetensors", load("perceptual")
+    pairs, run, perceptual = PairFiles(folder), pool / f"{name}-last.run.safetensors", load("perceptual")
     learn, unseen = Subset(pairs, range(HOLDOUT, len(pairs))), Subset(pairs, range(HOLDOUT))
     words = lambda step: " ".join(f"{name} {value:.3f}" for name, value in step.losses.items())  # noqa: E731
     for step in progress(train(student, learn, perceptual, config, run), config.steps, words):
         ema = step.ema
-    ema.amplify(BOLDER)
-    about = {
-        "kind": "filter",
-        "amplified": BOLDER,
-        **ema.sizes,
-        "direction": "age",
-        "strengths": [-ema.reach, ema.reach],
-        "size_px": 256,
-        "years": YEARS,
-        "pairs": len(learn),
-        "holdout": HOLDOUT,
-        "scores": trial_scores(ema, unseen, perceptual),
-    }
+    ema.amplify(plan.bolder)
+    about = {"kind": "filter", **ema.sizes, "direction": name, "strengths": [-ema.reach, ema.reach], "size_px": 256, **plan.about}
+    about |= {"amplified": plan.bolder, "pairs": len(learn), "holdout": HOLDOUT, "scores": trial_scores(ema, unseen, perceptual)}
     about |= {"config": asdict(config), "steps_done": config.steps, "command": command, "licence": LICENSE}
     about["started_from"] = {name: theirs.get(name) for name in ("command", "config", "steps_done", "started_from")}
     checkpoint.save(out, half(ema), about)
