@@ -62,6 +62,7 @@ class Picture:
             colors = _on_white(colors, alpha)
         if colors.dtype == np.uint16:
             colors = colors.astype(np.float32) / 32767.5 - 1
+        colors = colors if colors.flags.writeable else colors.copy()  # what Pillow lends may not be changed, and torch wants to
         planes = torch.from_numpy(colors).permute(2, 0, 1)[None]
         return planes.expand(-1, 3, -1, -1)
 
@@ -87,7 +88,7 @@ class Picture:
         pixels = self.pixels.copy()
         label = _label(words, pixels.shape[0])[-pixels.shape[0] :, -pixels.shape[1] :, None]
         corner = pixels[-label.shape[0] :, -label.shape[1] :]
-        corner[:] = label * (np.iinfo(pixels.dtype).max // 255)
+        corner[:] = label.astype(pixels.dtype) * pixels.dtype.type(np.iinfo(pixels.dtype).max // 255)
         if "A" in _bands(pixels.shape[2]):
             corner[..., -1] = np.iinfo(pixels.dtype).max
         return replace(self, pixels=pixels)
@@ -349,8 +350,8 @@ def _deep(photo: Any, path: Any) -> np.ndarray | None:
 
     (layout, channels), (width, height) = kinds[photo.mode], photo.size
     data = path.getvalue() if isinstance(path, io.BytesIO) else Path(photo.filename).read_bytes()
-    command = [get_ffmpeg_exe(), "-v", "quiet", "-protocol_whitelist", "pipe", "-f", formats[photo.format], "-noautorotate", "-i", "pipe:0"]
-    command += ["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", layout, "pipe:1"]
+    source = ["-f", formats[photo.format], "-frame_size", str(len(data)), "-noautorotate", "-i", "pipe:0", "-frames:v", "1"]
+    command = [get_ffmpeg_exe(), "-v", "quiet", "-protocol_whitelist", "pipe", *source, "-f", "rawvideo", "-pix_fmt", layout, "pipe:1"]
     made = subprocess.run(command, input=data, capture_output=True, check=False).stdout
     whole = len(made) == 2 * channels * width * height
     return np.frombuffer(made, "<u2").astype(np.uint16).reshape(height, width, channels) if whole else None

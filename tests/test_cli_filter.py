@@ -8,6 +8,8 @@ import pytest
 import torch
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image as Pillow
+from skimage.color import deltaE_ciede2000, rgb2lab
+from test_images_picture import profile
 
 from dvlatent import images, video, zoo
 from dvlatent.cli.main import main
@@ -106,6 +108,20 @@ def test_every_file_of_a_folder_is_named_once(shipped, photo, tmp_path, capsys):
     assert {"a-age+1.jpg", "a-age-1.jpg", "c-age-1.png"} <= {path.name for path in out.iterdir()}
     (tmp_path / "empty").mkdir()
     assert main(["filter", str(tmp_path / "empty"), "--age", "1"]) == 1 and "has no files" in capsys.readouterr().err
+
+
+def test_what_a_photo_carries_comes_back(shipped, photo, tmp_path):
+    """Held upright by its tag, with a date, a place and the colors of a phone: outside the face the eye sees no difference."""
+    exif = Pillow.Exif()
+    exif[0x0112], exif[0x0132], exif[0x8825] = 6, "2024:05:06 07:08:09", {1: "N", 2: (52.0, 31.0, 12.0)}
+    turned = Pillow.fromarray(images.to_uint8(photo)[0]).rotate(90)
+    turned.save(tmp_path / "a.jpg", exif=exif, icc_profile=profile(), quality=90)
+    assert main(["filter", str(tmp_path / "a.jpg"), "--age", "1"]) == 0
+    before, after = (images.open(path) for path in (tmp_path / "a.jpg", tmp_path / "a-age+1.jpg"))
+    assert after.profile == profile() and after.tags == {0x0132: "2024:05:06 07:08:09"}
+    assert dict(Pillow.open(tmp_path / "a-age+1.jpg").getexif()) == after.tags
+    difference = deltaE_ciede2000(*(rgb2lab(images.to_uint8(one.shown)[0]) for one in (before, after)))
+    assert difference[230:].mean() < 1 and difference[100:150, 190:240].mean() > 1
 
 
 def test_what_cannot_be_written_is_said_before_the_work(shipped, photo, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Filters: the photo is never redrawn, only changed; nothing at strength 0, nothing outside the face; the same answers from ONNX."""
 
+import io
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image as Pillow
 from torch.testing import assert_close
 
 from dvlatent import checkpoint, images, load
-from dvlatent.distillation.filter import LARGE, Filter, add, apply_to_photo, export_onnx, export_web, quantize
+from dvlatent.distillation.filter import LARGE, Filter, add, apply_to_photo, changes, export_onnx, export_web, faces_of, in_words, quantize
 from dvlatent.distillation.pix2pixhd import Student
 from dvlatent.errors import CheckpointError, NoFace, ShapeError
 
@@ -122,6 +123,54 @@ def test_a_fold_of_a_suit_is_no_second_face(older, photo, quality, tmp_path):
 def test_photos_without_faces_are_refused(older):
     with pytest.raises(NoFace, match="no face was found in this 96x64 photo"):
         older.apply_to_photo(torch.zeros(1, 3, 64, 96), 1)
+
+
+def toned(photo):
+    """Her photo in sepia, as a scanner gives it: each color a curve of the brightness, and JPEG."""
+    gray = (photo.mean(1, keepdim=True) + 1) / 2
+    sepia = torch.cat([gray**0.8, 0.93 * gray**0.95, 0.8 * gray**1.15], dim=1) * 2 - 1
+    file = io.BytesIO()
+    Pillow.fromarray(images.to_uint8(sepia)[0]).save(file, "JPEG", quality=90)
+    return images.read(file)
+
+
+def test_no_colors_come_that_a_photo_lacks(aligner, photo):
+    def reddish(image, strength):
+        return image + torch.tensor([0.4, -0.1, 0.0])[:, None, None]
+
+    one, inside = Filter(reddish, "age", aligner=aligner), (..., slice(100, 160), slice(190, 250))
+    gray = photo.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    edited = one.apply_to_photo(gray, 1.0)
+    assert torch.equal(edited[:, 0], edited[:, 1]) and torch.equal(edited[:, 0], edited[:, 2])
+    assert float((edited - gray)[inside].mean()) == pytest.approx(0.1, abs=0.01)
+    sepia = toned(photo)
+    edited = one.apply_to_photo(sepia, 1.0)
+    level, before, after = sepia.mean(1)[inside], sepia[inside][0].flatten(1), edited[inside][0].flatten(1)
+    curve = [np.polyfit(before.mean(0), color, 3) for color in before]
+    left = [np.abs(np.polyval(known, after.mean(0)) - color.numpy()).mean() for known, color in zip(curve, after, strict=True)]
+    assert float((edited.mean(1)[inside] - level).mean()) == pytest.approx(0.1, abs=0.02) and max(left) < 3 / 127.5  # from red: 51 levels
+    colors = one.apply_to_photo(photo, 1.0) - photo
+    assert float(colors[:, 0][inside].mean()) > 0.2 and float(colors[:, 1][inside].mean()) < -0.05  # a color photo gets all of it
+    pale = photo.mean(1, keepdim=True) + 0.25 * (photo - photo.mean(1, keepdim=True))
+    assert float((one.apply_to_photo(pale, 1.0) - pale)[:, 1][inside].mean()) < -0.05
+
+
+def test_bytes_are_edited_as_floats_are(older, photo):
+    pixels = images.to_uint8(photo)[0]
+    picture = images.Picture(pixels)
+    steps, found = [(older, 2.0)], faces_of(picture.shown, [(older, 2.0)])
+    edited = picture.changed(changes(picture.shown, steps, found))
+    assert np.abs(edited.pixels.astype(int) - images.to_uint8(older.apply_to_photo(photo, 2.0))[0]).max() <= 1
+    assert (edited.pixels[240:] == pixels[240:]).all() and picture.pixels is pixels
+
+
+def test_years_are_said_where_they_are_known():
+    table = {"years": {"strength": [-2, -1, 1, 2], "years": [-11, -7, 11, 23]}}
+    one = Filter(brighter, "age", about=table)
+    said = [in_words(one, strength) for strength in (2, 1.5, 0, -1)]
+    assert said == ["age +2 (about 23 years older)", "age +1.5 (about 17 years older)", "age +0", "age -1 (about 7 years younger)"]
+    for odd in (3, {"strength": [1]}, {"strength": [1], "years": ["x"]}, {"strength": 1, "years": 2}):
+        assert in_words(Filter(brighter, "age", about={"years": odd}), 2) == "age +2"
 
 
 def test_a_chain_is_one_after_the_other(older, photo):
