@@ -11,8 +11,9 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
-from outputs import labelled, laid_out, wrapped
 from pygments.formatters import HtmlFormatter
+
+from outputs import labelled, laid_out, wrapped
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

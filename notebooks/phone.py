@@ -119,7 +119,8 @@ def stacked(fig: Figure) -> Figure:
     columns = 2 if len(panels) >= 4 and max(shapes) < 1.3 else 1
     wide = WIDTH / columns
     words = [max(fit_words(axes, wide) for axes in group) for group in panels.values()]
-    tall = [min(max(wide / shape, 2.4 / columns), 4.2) + more for shape, more in zip(shapes, words, strict=True)]
+    tall = [wide * table if (table := cell_lines(group[0])) else min(max(wide / shape, 2.4 / columns), 3.4) for shape, group in zip(shapes, panels.values(), strict=True)]
+    tall = [inches + more for inches, more in zip(tall, words, strict=True)]
     lines = [max(tall[at : at + columns]) for at in range(0, len(tall), columns)]
     fig.set_size_inches(WIDTH, sum(lines))
     fig.set_dpi(DPI)
@@ -130,27 +131,24 @@ def stacked(fig: Figure) -> Figure:
     for text in fig.findobj(Text):
         text.set_fontsize(POINTS)
     FigureCanvasAgg(fig)
+    for axes in fig.axes:
+        if legend := axes.get_legend():  # between title and panel, where it hides nothing
+            legend.set_loc("lower left")
+            legend.set_bbox_to_anchor((0, 1))
     fig.draw_without_rendering()
-    more = sum(legend_above(axes) for axes in fig.axes) / columns
+    more = sum(axes.get_legend().get_window_extent().height for axes in fig.axes if axes.get_legend()) / DPI / columns
     fig.set_size_inches(WIDTH, sum(lines) + more)
-    for _ in range(2):  # words that make room move others
+    for _ in range(3):  # words that make room move others
         fig.draw_without_rendering()
         for axes in fig.axes:
             untangle(axes)
     return fig
 
 
-def legend_above(axes: Axes) -> float:
-    """Put the legend between title and panel, where it hides nothing; the inches that it takes."""
-    if not (legend := axes.get_legend()):
-        return 0
-    inches = legend.get_window_extent().height / DPI
-    legend.set_loc("lower left")
-    legend.set_bbox_to_anchor((0, 1))
-    for place, text in (("left", axes._left_title), ("center", axes.title)):
-        if text.get_text():
-            axes.set_title(text.get_text(), loc=place, pad=inches * 72, fontsize=POINTS)
-    return inches
+def cell_lines(axes: Axes) -> float:
+    """How tall a panel of cells with words in them must be, in widths; 0 for other panels."""
+    words = [text.get_text() for text in axes.texts]
+    return 0 if len(axes.images) != 1 or len(words) <= 8 else 1.7 if any(" " in word for word in words) else 1
 
 
 def fit_words(axes: Axes, wide: float) -> float:
@@ -173,11 +171,17 @@ def fit_words(axes: Axes, wide: float) -> float:
 
 def untangle(axes: Axes) -> None:
     """Turn tick labels that run into each other, and break words inside a panel that do."""
-    for title in (axes.title, axes._left_title):
-        box = title.get_window_extent()
-        if title.get_text() and box.x1 > axes.figure.bbox.x1:
-            room = max(axes.figure.bbox.x1 - box.x0, DPI) / DPI
-            title.set_text("\n".join(textwrap.fill(part, int(room / LETTER)) for part in title.get_text().split("\n")))
+    right = axes.figure.bbox.x1
+    for text in (axes.title, axes._left_title, axes.xaxis.label):
+        box = text.get_window_extent()
+        if text.get_text() and (box.x1 > right or box.x0 < 0):
+            middle = (box.x0 + box.x1) / 2
+            room = right - box.x0 if text is axes._left_title else 2 * min(middle, right - middle)
+            text.set_text(textwrap.fill(" ".join(text.get_text().split()), int(room / DPI / LETTER)))
+    if legend := axes.get_legend():
+        above = (legend.get_window_extent().y1 - axes.bbox.y1) / DPI * 72
+        for place, text in (("left", axes._left_title), ("center", axes.title)):
+            axes.set_title(text.get_text(), loc=place, pad=above, fontsize=POINTS)
     labels = [label for label in axes.get_xticklabels() if label.get_text() and label.get_visible()]
     boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
     if any(left.x1 + 4 > right.x0 for left, right in pairwise(boxes)):
@@ -185,7 +189,7 @@ def untangle(axes: Axes) -> None:
     spans = [text.get_window_extent() for text in axes.texts]
     for text, span in zip(axes.texts, spans, strict=True):
         if any(span.overlaps(other) for other in spans if other is not span):
-            text.set_text(text.get_text().replace(" ", "\n"))
+            text.set(text=text.get_text().replace(" ", "\n"), va="center")
 
 
 def slices(data: bytes, inches: float) -> tuple[bytes, str]:

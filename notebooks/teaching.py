@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import nbformat
 from jinja2 import DictLoader
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
+
 from pages import question, title
 from rules import SETUP
 
@@ -19,17 +21,20 @@ REVEAL = HERE / "reveal"  # reveal.js 5.2.1, https://revealjs.com, MIT: see its 
 LINES = 14  # printed lines that a slide holds
 PREDICT = re.compile(r"^> \*\*Predict:\*\* (.*(?:\n>.*)*)", re.MULTILINE)
 QUESTION = re.compile(r"^\*\*(\d+)\.\*\* (.*?)\n\n\*\*Answer:\*\* ([\w.]*\w)\. ", re.DOTALL | re.MULTILINE)
-QUIZ = """\
+QUIZ = '''\
 from hashlib import sha256
 
 from dvlatent.lessons.teach import check
 
-SEALED = {sealed}  # what is right, so that reading this cell does not tell it
+# what is right, so that reading it does not tell
+SEALED = """
+{sealed}
+""".split()
 
 
 def answer(number, mine):
-    \"\"\"Is it right?\"\"\"
-    check(f"question {{number}}", mine, lambda given: sha256(f"{{number}} {{given}}".lower().encode()).hexdigest()[:6] == SEALED[number - 1])"""
+    """Is it right?"""
+    check(f"question {{number}}", mine, lambda given: sha256(f"{{number}} {{given}}".lower().encode()).hexdigest()[:6] == SEALED[number - 1])'''
 TEMPLATE = """\
 {%- extends 'base.html.j2' -%}
 {%- block header -%}<!DOCTYPE html>
@@ -51,7 +56,7 @@ def quiz_notebook(text: str, repo: str) -> NotebookNode:
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     right = [seal(int(number), answer) for number, _, answer in QUESTION.findall(text)]
     opening = "# A quiz of forty questions\n\nReplace `...` by a letter in quotes, such as `\"a\"`, or by a number, and run the cell."
-    cells = [nbformat.v4.new_markdown_cell(opening), nbformat.v4.new_code_cell(SETUP.format(repo=repo)), nbformat.v4.new_code_cell(QUIZ.format(sealed=right))]
+    cells = [nbformat.v4.new_markdown_cell(opening), nbformat.v4.new_code_cell(SETUP.format(repo=repo)), nbformat.v4.new_code_cell(QUIZ.format(sealed=textwrap.fill(" ".join(right), 80)))]
     for section in sections:
         cells.append(nbformat.v4.new_markdown_cell(f"## {section.splitlines()[0]}"))
         for number, asked, _ in QUESTION.findall(section):
