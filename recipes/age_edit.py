@@ -1,8 +1,8 @@
-"""Search for the edits that age and that make younger, and keep the person: `python recipes/age_edit.py older --out age-edit.safetensors`,
-and `younger --out younger-edit.safetensors` (ten minutes of two cores each).
+"""Search for an edit of age that keeps the person: `python recipes/age_edit.py age-edit --out age-edit.safetensors`, ten minutes.
 
 The reader that pulls is one of real people's ages (`tfjs.Faceres`, fetched through npm's client into --pool), with a part of the finder, so
-that neither is fooled alone. Skin, lips and hair keep their colors, and what is surely background stays.
+that neither is fooled alone. Skin and hair keep their colors, and what is surely background stays. `younger-edit` is found in the same way;
+`lined` and `plain` are teachers of the age filter only: one draws the deepest lines and likes to add glasses, the other adds none.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -30,7 +31,6 @@ from dvlatent.zoo import load
 
 SAVE_EVERY = 50  # steps
 SKIN, LIPS, SATURATION, BACKGROUND = 400.0, 400.0, 600.0, 60.0  # weights of the squared changes of what should stay
-GLASSES = 4.0  # of the squared rise of their log-odds
 MOUTH = (172, 200, 104, 152)  # rows and columns of an aligned face of 256 px, from and to
 GRID = 32  # positions along a side at which saturation and background are compared
 
@@ -56,20 +56,25 @@ class AgeReader(nn.Module):
 
 @dataclass(frozen=True)
 class Plan:
-    """One of the two searches."""
+    """One of the searches."""
 
-    sign: float  # +1: older
+    sign: float  # +1: older, -1: younger
     goal: float  # years
-    ages: tuple[float, float]  # of the faces that it learns from
-    steps: int  # of the plan by which its learning rate falls
+    steps: int  # by which its learning rate would have fallen
     stop_after: int  # steps
-    first_seed: int
-    times: float  # what the search found is written so many times: as far as the person stays
+    times: float  # what is found is written so many times: as far as the person stays
+    identity_limit: float = 0.5
+    ages: tuple[float, float] = (4.0, 55.0)  # of the faces that it learns from
+    first_seed: int = 800_000
+    lips: float = LIPS  # weight of the squared change of their tint
+    glasses: float = 0.0  # weight of the squared rise of their log-odds
 
 
 PLANS = {
-    "older": Plan(1.0, 44.0, (4.0, 55.0), 320, 260, 800_000, 0.95),
-    "younger": Plan(-1.0, 26.0, (14.0, 70.0), 240, 200, 820_000, 1.4),
+    "age-edit": Plan(1.0, 30.0, 240, 150, 1.12, identity_limit=0.45, lips=0.0),
+    "younger-edit": Plan(-1.0, 26.0, 240, 200, 1.4, ages=(14.0, 70.0), first_seed=820_000),
+    "lined": Plan(1.0, 44.0, 320, 260, 1.12),
+    "plain": Plan(1.0, 44.0, 320, 260, 1.12, glasses=4.0),
 }
 
 
@@ -86,19 +91,28 @@ class Signed(nn.Module):
         return torch.cat([self.sign * found[:, :1], found[:, 1:]], dim=1)
 
 
-def kept(before: Image, after: Image) -> Tensor:
+def kept(before: Image, after: Image, lips: float = LIPS) -> Tensor:
     """What the search pays for other changes: of the skin's color and the lips' tint, toward more saturated colors, and beside the head."""
     skin = torch.stack([(b - a).mean(dim=(2, 3)) for a, b in zip(skin_patches(before), skin_patches(after), strict=True)])
     richer = F.relu(saturation(after) - saturation(before)).square().mean()
     moved = F.adaptive_avg_pool2d(after - before, GRID).square().mean(dim=1)
     beside = beside_the_head().to(moved)
-    lips = (tint(before) - tint(after)).square().mean()
-    return SKIN * skin.mean(dim=0).square().mean() + LIPS * lips + SATURATION * richer + BACKGROUND * (moved * beside).sum() / beside.sum()
+    redder = (tint(before) - tint(after)).square().mean()
+    colors = SKIN * skin.mean(dim=0).square().mean() + SATURATION * richer + lips * redder
+    return colors + BACKGROUND * (moved * beside).sum() / beside.sum()
 
 
-def without_glasses(glasses: Glasses) -> Callable[[Image, Image], Tensor]:
-    """`kept`, and what it costs to put glasses on a face: many old people wear them, so the reader of age is glad to see them."""
-    return lambda before, after: kept(before, after) + GLASSES * F.relu(glasses.log_odds(after) - glasses.log_odds(before)).square().mean()
+def price(plan: Plan, pool: Path) -> Callable[[Image, Image], Tensor]:
+    """`kept`, and what glasses cost: many old people wear them, so the reader of age is glad to see them."""
+    if not plan.glasses:
+        return partial(kept, lips=plan.lips)
+    glasses = Glasses(pool)
+
+    def both(before: Image, after: Image) -> Tensor:
+        rise = F.relu(glasses.log_odds(after) - glasses.log_odds(before))
+        return kept(before, after, plan.lips) + plan.glasses * rise.square().mean()
+
+    return both
 
 
 def tint(image: Image) -> Tensor:
@@ -122,22 +136,20 @@ def beside_the_head() -> Tensor:
 
 
 def make(
-    out: Path, what: str = "older", stop_after: int = 0, pool: Path | None = Path("build/readers"), reader: nn.Module | None = None
+    out: Path, what: str = "age-edit", stop_after: int = 0, pool: Path = Path("build/readers"), reader: nn.Module | None = None
 ) -> None:
     """Search from the age direction on, across the gender direction, and write what is found.
 
-    `stop_after` ends the search sooner than its plan. `reader` is another one than `AgeReader`, and without `pool` glasses cost nothing:
-    for a trial.
+    `stop_after` ends the search sooner than its plan; `reader` is another one than `AgeReader`: both for a trial.
     """
     generator, start, gender, plan = load("faces"), load("age-direction"), load("gender-direction"), PLANS[what]
     reader = Signed(reader or AgeReader(Faceres(*fetch(HUMAN, FACERES, pool)), load("attributes").differentiable()), plan.sign)
-    preserve = {name: weight for name, weight in {"male": 1.5, "finder_male": 0.3}.items() if name in reader.names}
     low, high = sorted(plan.sign * age for age in plan.ages)
     config = OptimizeEditConfig(
-        steps=plan.steps, goal=plan.goal, score_range=(low, high), preserve=preserve, psi=0.8, first_seed=plan.first_seed
-    )
-    amount, last = 2.0 * plan.sign, stop_after or plan.stop_after
-    penalty = without_glasses(Glasses(pool)) if pool and what == "older" else kept
+        steps=plan.steps, goal=plan.goal, score_range=(low, high), identity_limit=plan.identity_limit, psi=0.8, first_seed=plan.first_seed,
+        preserve={"male": 1.5, "finder_male": 0.3},
+    )  # fmt: skip
+    amount, last, penalty = 2.0 * plan.sign, stop_after or plan.stop_after, price(plan, pool)
     search = optimize_edit(generator, start, reader, load("identity"), config, without=[gender], amount=amount, penalty=penalty)
     for step in progress(islice(search, last), last, lambda step: f"{step.gain:+.0f} years, identity {step.identity_distance:.2f}"):
         if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == last - 1:
@@ -148,5 +160,5 @@ def make(
 if __name__ == "__main__":
     still = f"The edit so far is written every {SAVE_EVERY} steps."
     arguments = parser(__doc__, stop_after=0, pool=Path("build/readers"))
-    arguments.add_argument("what", choices=list(PLANS), help="which of the two edits")
+    arguments.add_argument("what", choices=list(PLANS), help="which edit")
     sys.exit(run(make, arguments, kept=still))

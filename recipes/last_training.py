@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import age_edit
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ from dvlatent.zoo import load
 HOLDOUT = 24  # pairs that the student never sees
 FIRST_SEED, BLOCK, PSI = 2_500_000, 16, 0.8  # of the pairs; seeds of a file
 SKIN, HAIR, LIPS, MOUTH = PARTS = 1, 2, 3, 4  # of a face, as masks
+Edits = Callable[[Path], Sequence[Edit]]
 LUMINANCE = (0.299, 0.587, 0.114)
 
 
@@ -66,8 +68,8 @@ class LastConfig:
 class Plan:
     """What the pairs of one filter are, and the rules that they keep."""
 
-    plus: Callable[[], Edit]  # what is done to the latents at strength +2
-    minus: Callable[[], Edit]  # at -2
+    plus: Edits  # what is done to the latents at strength +2: the first of them that keeps the rules
+    minus: Edits  # at -2
     goal: str  # the score that must move
     least: float  # how far it must move for each step of strength, in its own unit
     limits: dict[str, float]  # how far the other scores may move
@@ -78,17 +80,26 @@ class Plan:
     bolder: float = 1.0  # times what the student adds: it hesitates where several pictures would do
 
 
-def both(name: str) -> dict[str, Callable[[], Edit]]:
+def both(name: str) -> dict[str, Edits]:
     """A direction's two ways, two steps each."""
-    return {"plus": lambda: 2 * load(f"{name}-direction"), "minus": lambda: -2 * load(f"{name}-direction")}
+    return {"plus": lambda _: [2 * load(f"{name}-direction")], "minus": lambda _: [-2 * load(f"{name}-direction")]}
 
 
-STAY = {"yaw": 8.0, "pitch": 8.0, "roll": 3.0, "glasses": 0.2}
+def teachers(pool: Path) -> list[Edit]:
+    """Of older faces: deep lines first, without glasses where the first one puts them on. Searched for when they are first needed."""
+    files = [pool / f"{name}-edit.safetensors" for name in ("lined", "plain")]
+    for file in files:
+        if not file.exists():
+            age_edit.make(file, file.stem.removesuffix("-edit"), pool=pool)
+    return [load(file) for file in files]
+
+
+STAY = {"yaw": 8.0, "pitch": 8.0, "roll": 3.0, "glasses": 0.15}
 NO_MOUTH = (SKIN, HAIR)
 GENDER = {"male": 0.4, "finder_male": 0.4}
 STILL = {"smile": 0.4, "mouth_open": 0.15}
 PLANS = {
-    "age": Plan(lambda: 1.18 * load("age-edit"), lambda: 1.07 * load("younger-edit"), "age", 3.0, {**STAY, **GENDER, **STILL}),
+    "age": Plan(teachers, lambda _: [1.07 * load("younger-edit")], "age", 3.0, {**STAY, **GENDER, **STILL}),
     "smile": Plan(**both("smile"), goal="smile", least=0.15, limits={**STAY, **GENDER, "age": 9.0}, recolored=NO_MOUTH),
     "gender": Plan(
         **both("gender"), goal="male", least=0.1, limits={**STAY, **STILL, "age": 12.0}, recolored=NO_MOUTH, person=0.9, widens=True
@@ -109,7 +120,7 @@ class Teacher:
 
     def __init__(self, plan: Plan, readers: Path) -> None:
         self.generator, self.identity, self.plan = load("faces"), load("identity"), plan
-        self.plus, self.minus = plan.plus(), plan.minus()
+        self.plus, self.minus = plan.plus(readers), plan.minus(readers)
         self.finder, self.landmarks, self.parts, self.clean = load("attributes"), load("landmarks"), load("face-parts"), FaceCheck()
         self.faceres, self.glasses = Faceres(*fetch(HUMAN, FACERES, readers)), Glasses(readers)
 
@@ -122,12 +133,16 @@ class Teacher:
         if sure < 0.4 or others > 0.3:
             return
         first, masks, (plus, minus), ages = self.scores(before), self.masks(before), strengths(seed), self.plan.goal == "age"
-        for strength, edit in ((plus, self.plus), (minus, self.minus)):
+        for strength, edits in ((plus, self.plus), (minus, self.minus)):
             if ages and (first["age"] > 62 if strength > 0 else first["age"] < 9):
                 continue
-            moved = images.resize(self.generator.synthesis((abs(strength) / 2 * edit)(ws)), 256).clamp(-1, 1)
-            after = rounded_to_bytes(mend(before, moved, masks, self.masks(moved), self.plan.recolored, self.plan.widens))
-            yield before, after, strength, refuse(self.plan, first, self.scores(after), strength)
+            for edit in edits:
+                moved = images.resize(self.generator.synthesis((abs(strength) / 2 * edit)(ws)), 256).clamp(-1, 1)
+                after = rounded_to_bytes(mend(before, moved, masks, self.masks(moved), self.plan.recolored, self.plan.widens))
+                reason = refuse(self.plan, first, self.scores(after), strength)
+                if not reason:
+                    break
+            yield before, after, strength, reason
 
     def masks(self, face: Image) -> Tensor:
         """[batch, 5, 256, 256]: rest, skin, hair, lips, open mouth."""

@@ -18,12 +18,12 @@ class Reader(torch.nn.Module):
 
 def test_the_recipe_writes_an_edit_that_loads(tmp_path):
     out = tmp_path / "age-edit.safetensors"
-    age_edit.make(out, stop_after=1, pool=None, reader=Reader())
+    age_edit.make(out, stop_after=1, reader=Reader())
     edit = load(out)
     assert [direction.layers for _, direction in edit.terms] == [(layer,) for layer in load("age-direction").layers]
-    assert {amount for amount, _ in edit.terms} == {age_edit.PLANS["older"].times}
-    assert checkpoint.load(out, "edit")[1]["command"] == "python recipes/age_edit.py older --out age-edit.safetensors"
-    age_edit.make(tmp_path / "younger.safetensors", "younger", stop_after=1, pool=None, reader=Reader())
+    assert {amount for amount, _ in edit.terms} == {age_edit.PLANS["age-edit"].times}
+    assert checkpoint.load(out, "edit")[1]["command"] == "python recipes/age_edit.py age-edit --out age-edit.safetensors"
+    age_edit.make(tmp_path / "younger.safetensors", "younger-edit", stop_after=1, reader=Reader())
     along = sum(float(direction.step * direction.vector @ load("age-direction").vector) for _, direction in edit.terms)
     back = sum(float(one.step * one.vector @ load("age-direction").vector) for _, one in load(tmp_path / "younger.safetensors").terms)
     assert along > 0 > back
