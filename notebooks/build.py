@@ -31,6 +31,7 @@ import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
+
 from pages import ROOT, document_page, documents, index_page, lesson_page, ran_in, search_page
 from rules import problems, repository
 from rules import solved as answered
@@ -212,14 +213,14 @@ def html(wanted: list[str], out: Path, folder: Path = HERE, jobs: int = 0) -> in
 
 
 def badges(repo: str, folder: Path = HERE) -> int:
-    """Write the setting, and point every source, executed lesson and the skeleton to it. Outputs stay as they are."""
+    """Write the setting, and point every source, executed lesson and page of the project to it. Outputs stay as they are."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         sys.exit(f"'{repo}' is no repository: give OWNER/NAME, e.g. badges --repo ada/dvlatent")
     old, changed = repository(folder), 0
-    for file in [*sorted((folder / "src").glob("*.py")), *sorted(folder.glob("*.ipynb")), *(folder / "src").glob("README.md")]:
+    for file in [*sorted((folder / "src").glob("*.py")), *sorted(folder.glob("*.ipynb")), *(folder / "src").glob("README.md"), *pages_of(folder.parent)]:
         text = file.read_text(encoding="utf-8")
         new = re.sub(rf"(github\.com/|/github/){re.escape(old)}(?![\w.-])", rf"\g<1>{repo}", text)
-        if file.suffix == ".ipynb" and new != text:
+        if file.parent == folder and file.suffix == ".ipynb" and new != text:
             notebook = nbformat.reads(new, 4)
             for cell, made in zip(notebook.cells, read(folder / "src" / f"{file.stem}.py").cells, strict=True):
                 cell["id"] = made["id"]
@@ -230,6 +231,11 @@ def badges(repo: str, folder: Path = HERE) -> int:
     (folder / "repository.txt").write_text(repo + "\n", encoding="utf-8")
     print(f"{changed} files now point to {repo}")
     return 0
+
+
+def pages_of(project: Path) -> list[Path]:
+    """Where the repository is named beside the lessons."""
+    return [*project.glob("README.md"), *sorted((project / "docs" / "teaching").glob("*.[mi][dp]*"))]
 
 
 def rules(names: list[str], folder: Path = HERE) -> int:

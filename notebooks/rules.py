@@ -182,6 +182,14 @@ def repository(folder: Path) -> str:
     return (folder / "repository.txt").read_text(encoding="utf-8").strip()
 
 
+def placeholders(texts: dict[str, str], repo: str, remote: str = "") -> list[str]:
+    """Which files name nobody's repository, although one is known: from repository.txt, or from where this checkout came."""
+    unset = "OWNER" "/dvlatent"
+    cloned = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote)
+    home = repo if repo != unset else cloned[1] if cloned else ""
+    return [f"{name} still says {unset}: run `make badges REPO={home}`" for name, text in texts.items() if home and unset in text]
+
+
 Rule = Callable[[NotebookNode], Iterator[str]]
 CELL_RULES: tuple[Rule, ...] = (_lines, _errors, _alt, _widgets, _paths, _banned)
 NOTEBOOK_RULES: tuple[Rule, ...] = (_order, _metadata, _headings, _exercises)

@@ -1,6 +1,8 @@
 """notebooks/build.py: lessons are run whole or not written, pages work offline, one setting moves every badge."""
 
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,6 +178,44 @@ def test_badges_move_every_badge_and_setup_cell_and_keep_outputs(folder, capsys)
     assert [cell.id for cell in after.cells] == [cell.id for cell in build.read(folder / "src" / "42_answers.py").cells]
     build.badges("ada/face", folder)
     assert nbformat.read(folder / "42_answers.ipynb", 4) == before
+
+
+def test_badges_move_the_pages_of_the_project_too(folder):
+    lessons, teaching = folder / "notebooks", folder / "docs" / "teaching"
+    teaching.mkdir(parents=True)
+    for file in (folder / "README.md", teaching / "README.md", teaching / "quiz.ipynb"):
+        file.write_text("git clone https://github.com/ada/face && colab.research.google.com/github/ada/face/blob github.com/ada/facets")
+    shutil.move(folder / "src", lessons / "src")
+    shutil.move(folder / "repository.txt", lessons)
+    build.badges("grace/course", lessons)
+    for file in (folder / "README.md", teaching / "README.md", teaching / "quiz.ipynb"):
+        assert file.read_text().count("grace/course") == 2 and "ada/facets" in file.read_text()
+
+
+UNSET = "OWNER" "/dvlatent"
+
+
+@pytest.mark.parametrize(
+    ("repo", "remote", "home"),
+    [
+        (UNSET, "", ""), (UNSET, "../dvlatent.git", ""), ("ada/face", "", "ada/face"), (UNSET, "git@github.com:ada/face.git", "ada/face"),
+        (UNSET, "https://github.com/ada/face", "ada/face"), ("grace/course", "https://github.com/ada/face", "grace/course"),
+    ],
+)  # fmt: skip
+def test_a_known_repository_leaves_no_placeholder_and_the_message_says_what_to_do(repo, remote, home):
+    found = rules.placeholders({"README.md": f"github.com/{UNSET}", "other.md": "OWNER/NAME"}, repo, remote)
+    assert found == ([f"README.md still says {UNSET}: run `make badges REPO={home}`"] if home else [])
+
+
+def test_nothing_says_owner_once_the_repository_is_known():
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=NOTEBOOKS.parent, capture_output=True, text=True, check=False).stdout.strip()
+
+    kinds = {".md", ".py", ".ipynb", ".txt", ".cff"}
+    files = [NOTEBOOKS.parent / name for name in git("ls-files").splitlines() if Path(name).suffix in kinds]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+    found = rules.placeholders(texts, rules.repository(NOTEBOOKS), git("remote", "get-url", "origin"))
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("repo", ["dvlatent", "https://github.com/ada/face", "ada/fa ce"])

@@ -12,9 +12,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
 
-import rules  # noqa: E402
-
 import build  # noqa: E402
+import rules  # noqa: E402
 
 REPO = rules.repository(NOTEBOOKS)
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))

@@ -11,9 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
 
-import teaching  # noqa: E402
-
 import build  # noqa: E402
+import teaching  # noqa: E402
 
 QUIZ = (ROOT / "docs" / "teaching" / "quiz.md").read_text(encoding="utf-8")
 PLANS = sorted((ROOT / "docs" / "teaching").glob("[0-9][0-9]_*.md"))
