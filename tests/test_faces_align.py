@@ -178,9 +178,8 @@ def test_no_picture_of_scikit_image_but_hers_has_a_face(aligner, photo):
             picture = images.read(path)
         except ImageError:
             continue  # many-dimensional
-        turned = [picture.rot90(turns, (2, 3)) for turns in (0, 1, 2)]
-        found = [len(aligner.find(one)) for one in turned]
-        assert found == [path.name.startswith("astronaut"), 0, 0], path.name
+        found = [len(aligner.find(one)) for one in (picture, picture.rot90(1, (2, 3)))]
+        assert found == [path.name.startswith("astronaut"), 0], path.name
     camera = images.read(folder / "camera.png")
     assert not any(aligner.find(images.resize(camera, size)) for size in (307, 870))  # the detector is misled at these sizes, to 0.3
 

@@ -138,7 +138,11 @@ def apply_to_photo(photo: Photo, steps: Steps, face: int | None = None) -> Photo
     change is resampled, and outside the square every bit stays. `face` chooses one face (0 is the largest), None all of them. Raises NoFace
     if there is none.
     """
-    return edited(photo, steps, faces_of(photo, steps, face)) if steps else photo.clone()
+    if not steps:
+        return photo.clone()
+    for alignment in faces_of(photo, steps, face):
+        photo = lay(photo, _change(photo, alignment, steps), alignment)
+    return photo
 
 
 def faces_of(photo: Photo, steps: Steps, face: int | None = None) -> list[Alignment]:
@@ -148,23 +152,27 @@ def faces_of(photo: Photo, steps: Steps, face: int | None = None) -> list[Alignm
     return found or [aligner(photo, face or 0, size_px=64)[0]]  # the aligner raises NoFace
 
 
-def edited(photo: Photo, steps: Steps, faces: Sequence[Alignment]) -> Photo:
-    """The photo with these of its faces edited."""
-    result = photo.clone()
-    for rows, columns, change in changes(photo, steps, faces):
-        result[:, :, rows, columns] = (result[:, :, rows, columns] + change).clamp(-1, 1)
-    return result
-
-
 @torch.no_grad()
+def lay(photo: Photo, change: Image, alignment: Alignment) -> Photo:
+    """The photo and a change of its aligned face, which fades at the edges of the face's square."""
+    photo = photo.clone()
+    for rows, columns, weight, part in laid(change, alignment):
+        photo[:, :, rows, columns] = (photo[:, :, rows, columns] + weight * part.clamp(-2, 2)).clamp(-1, 1)
+    return photo
+
+
 def changes(photo: Photo, steps: Steps, faces: Sequence[Alignment]) -> Iterator[images.Change]:
     """What the filters add to a photo, floats in [-1, 1] or bytes, around each of its faces: for `Picture.changed`."""
     for alignment in faces:
-        before = after = crop(photo, alignment, steps[0][0].size_px)
-        for one, strength in steps:
-            after = one(after, strength)
-        for rows, columns, weight, change in laid(in_tone(before, after - before), alignment):
-            yield rows, columns, weight * change.clamp(-2, 2)
+        for rows, columns, weight, part in laid(_change(photo, alignment, steps), alignment):
+            yield rows, columns, weight * part.clamp(-2, 2)
+
+
+def _change(photo: Photo, alignment: Alignment, steps: Steps) -> Image:
+    before = after = crop(photo, alignment, steps[0][0].size_px)
+    for one, strength in steps:
+        after = one(after, strength)
+    return in_tone(before, after - before)
 
 
 def in_tone(face: Image, change: Image) -> Image:

@@ -66,7 +66,7 @@ class Aligner:
     """
 
     def __init__(self, shape_dat: str | os.PathLike[str]) -> None:
-        self._predictor, self._landmarks, self._check = shape_predictor(Path(shape_dat)), Landmarks(shape_dat), FaceCheck()
+        self._predictor, self.landmarks, self.check = shape_predictor(Path(shape_dat)), Landmarks(shape_dat), FaceCheck()
 
     def __call__(
         self, photo: Float[Tensor, "1 3 height width"], face: int = 0, size_px: int = 1024
@@ -101,21 +101,24 @@ class Aligner:
         for box, score, _ in zip(*detector().run(pixels, int(double)), strict=True):
             points = self._predictor(pixels, dlib.rectangle(box)).parts()
             rough = (np.array([(point.x, point.y) for point in points]) + 0.5) * scale - 0.5
-            alignment, again = self._refined(photo, Alignment(square(rough), tuple(photo.shape[2:])))
-            if again > SURE or score + again > SURE_TWICE:
-                found.append(alignment)
+            alignment = self._refined(photo, Alignment(square(rough), tuple(photo.shape[2:])), score)
+            found += [alignment] if alignment else []
         return found
 
-    def _refined(self, photo: Image, alignment: Alignment) -> tuple[Alignment, float]:
-        """The alignment, measured again in its own aligned picture: so an aligned face aligns to itself. And how sure it is a face."""
-        for _ in range(REFINEMENTS):
+    def _refined(self, photo: Image, alignment: Alignment, score: float) -> Alignment | None:
+        """The alignment, measured again in its own aligned picture: so an aligned face aligns to itself. None if that shows no face."""
+        for index in range(REFINEMENTS):
             face = crop(photo, alignment, SIZE_PX)
-            points = self._landmarks.points(face)[0].double().cpu().numpy()
+            if index == REFINEMENTS - 1:
+                again = float(self.check(face)[0, 0])
+                if again <= SURE and score + again <= SURE_TWICE:
+                    return None
+            points = self.landmarks.points(face)[0].double().cpu().numpy()
             upper_left, lower_left, _, upper_right = np.array(alignment.quad)
             across, down = ((points + 0.5) / SIZE_PX).T[:, :, None]  # each [68, 1], 0 to 1
             points = upper_left + across * (upper_right - upper_left) + down * (lower_left - upper_left)
             alignment = Alignment(square(points), alignment.photo_size)
-        return alignment, float(self._check(face)[0, 0])
+        return alignment
 
 
 def _searches(height: int, width: int) -> list[tuple[int, bool]]:
@@ -170,11 +173,13 @@ def crop(photo: Float[Tensor, "1 3 height width"], alignment: Alignment, size_px
     if max(outside) > border - 4:
         pad = [max(int(edge), round(0.3 * side)) for edge in outside]  # left, top, right, bottom
         canvas, quad = _extended(canvas, pad, side), quad + pad[:2]
-    corners, fine = tuple((quad + 0.5).flatten()), (2 * size_px, 2 * size_px)  # as fine as the window, or finer
-    planes = (Pillow.fromarray(np.ascontiguousarray(plane, dtype=np.float32)) for plane in canvas)
-    turned = (plane.transform(fine, Pillow.Transform.QUAD, corners, Pillow.Resampling.BILINEAR) for plane in planes)
-    small = [np.asarray(plane.resize((size_px, size_px), Pillow.Resampling.LANCZOS)) for plane in turned]
-    return torch.from_numpy(np.stack(small))[None].clamp_(-1, 1).to(photo.device)
+    size = np.array([canvas.shape[2], canvas.shape[1]])
+    across, down, center = quad[3] - quad[0], quad[1] - quad[0], 2 * (quad.mean(0) + 0.5) / size - 1
+    square_to_canvas = torch.from_numpy(np.stack([across / size, down / size, center], axis=1))[None].float()
+    grid = F.affine_grid(square_to_canvas, [1, 3, 2 * size_px, 2 * size_px], align_corners=False)  # as fine as the window, or finer
+    fine = F.grid_sample(torch.from_numpy(canvas)[None].float(), grid, padding_mode="border", align_corners=False)[0].numpy()
+    planes = (Pillow.fromarray(plane).resize((size_px, size_px), Pillow.Resampling.LANCZOS) for plane in fine)
+    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes]))[None].clamp_(-1, 1).to(photo.device)
 
 
 def _flat(quad: tuple[tuple[float, float], ...]) -> bool:
