@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import AutoLocator, MaxNLocator
 from PIL import Image
@@ -115,6 +116,8 @@ def stacked(fig: Figure) -> Figure:
     panels: dict[tuple, list[Axes]] = {}
     for axes in fig.axes:
         panels.setdefault(axes.get_subplotspec().get_position(fig).bounds, []).append(axes)
+    if len({bounds[0] for bounds in panels}) > 2:  # in a wide table, what stands below each other belongs together
+        panels = dict(sorted(panels.items(), key=lambda panel: (panel[0][0], -panel[0][1])))
     shapes = [wide * width / (tall * height) for _, _, wide, tall in panels]
     columns = 2 if len(panels) >= 4 and max(shapes) < 1.3 else 1
     wide = WIDTH / columns
@@ -132,9 +135,7 @@ def stacked(fig: Figure) -> Figure:
         text.set_fontsize(POINTS)
     FigureCanvasAgg(fig)
     for axes in fig.axes:
-        if legend := axes.get_legend():  # between title and panel, where it hides nothing
-            legend.set_loc("lower left")
-            legend.set_bbox_to_anchor((0, 1))
+        legends_above(axes, [*filter(None, [axes.get_legend()]), *(fig.legends if axes is fig.axes[0] else [])])
     fig.draw_without_rendering()
     more = sum(axes.get_legend().get_window_extent().height for axes in fig.axes if axes.get_legend()) / DPI / columns
     fig.set_size_inches(WIDTH, sum(lines) + more)
@@ -143,6 +144,18 @@ def stacked(fig: Figure) -> Figure:
         for axes in fig.axes:
             untangle(axes)
     return fig
+
+
+def legends_above(axes: Axes, legends: list[Legend]) -> None:
+    """Legends as one between title and panel, where it hides nothing: one entry under the other, wrapped."""
+    handles = [handle for legend in legends for handle in legend.legend_handles]
+    words = [textwrap.fill(text.get_text(), int((WIDTH - 1.3) / LETTER)) for legend in legends for text in legend.get_texts()]
+    heading = " ".join(legend.get_title().get_text() for legend in legends).strip()
+    for legend in legends:
+        legend.remove()
+    if handles:
+        how = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.3, "handlelength": 1.2, "fontsize": POINTS, "title_fontsize": POINTS}
+        axes.legend(handles, words, title=heading or None, alignment="left", **how)
 
 
 def cell_lines(axes: Axes) -> float:

@@ -191,7 +191,8 @@ def chart():
     fig, (left, right) = plot.chart(1, 2, height=4)
     left.plot([0, 1, 4], label="one curve of several")
     left.set(title="What a lecture hall reads from the last row without effort", xlabel="an axis with a name as long as this one")
-    left.legend()
+    left.legend(ncols=3, title="heading")
+    fig.legend([left.lines[0]], ["an entry of the whole figure that is too long for a phone"], loc="outside lower center")
     right.imshow(np.eye(3), aspect="auto")
     for row in range(3):
         for column in range(3):
@@ -212,10 +213,11 @@ def test_a_figure_for_a_phone_has_large_words_inside_it_that_do_not_touch(make, 
             patch.setattr(plot, name, getattr(plot, name))  # put back afterwards
         phone.watch()
         fig = make()
+        before = {word for text, _, _ in words_of(fig) for word in text.split() if word.isalpha()}
         small = phone.relaid(fig)
     assert small.get_figwidth() == phone.WIDTH
     words = words_of(small)
-    assert min(size for _, size, _ in words) >= 14
+    assert min(size for _, size, _ in words) >= 14 and before <= {word for text, _, _ in words for word in text.split()}
     outside = [text for text, _, box in words if box.x0 < -1 or box.x1 > small.bbox.x1 + 1 or box.y0 < -1 or box.y1 > small.bbox.y1 + 1]
     touching = [(a[0], b[0]) for at, a in enumerate(words) for b in words[at + 1 :] if a[2].padded(-2).overlaps(b[2].padded(-2))]
     assert not outside and not touching
