@@ -4,7 +4,7 @@ Faces are previews, psi 1, seeds from 440,000 on. A table for each question, a r
 
     drawn     age and gender by the finder and the judge, smile, glasses, yaw, the skin's Lab color, and its expected angle
     psi 0.7   the same of the first half of the seeds, truncated
-    full      the full render of the first eighth: how near the preview is to it
+    full      the full render of the first quarter: how near the preview is to it
     inverted  the first half, drawn again from the encoder's guess
     aged      after the age filter at strength 2
 
@@ -71,7 +71,7 @@ def make(out: Path, faces: int = 2000, tables: str = ",".join(TABLES), pool: Pat
     if faces < 40 or not set(wanted) <= set(TABLES):
         raise ShapeError(f"--faces {faces} --tables {tables}: give 40 faces or more, and tables among {', '.join(TABLES)}.")
     known, description = checkpoint.load(out, "limits") if out.exists() else ({}, {"columns": {}})
-    rows, half, eighth = range(faces), range(faces // 2), range(faces // 8)
+    rows, half, quarter = range(faces), range(faces // 2), range(faces // 4)
     readers, kept = Readers(), array_on_disk(pool / f"faces-{faces}.npy", (faces, 256, 256, 3), np.uint8)
 
     def face(row: int) -> Image:
@@ -99,7 +99,7 @@ def make(out: Path, faces: int = 2000, tables: str = ",".join(TABLES), pool: Pat
     if "inverted" in wanted:
         write("inverted", measured(half, "inverted", lambda row: readers.against(face(row), readers.inverted(face(row)))))
     if "full" in wanted:
-        write("full", measured(eighth, "full", lambda row: readers.against(face(row), full(row))))
+        write("full", measured(quarter, "full", lambda row: readers.against(face(row), full(row))))
 
 
 def measured(rows: range, name: str, measure: Callable[[int], Columns]) -> Columns:
