@@ -48,11 +48,12 @@ picture = faces.synthesis(dvlatent.broadcast(w, faces.num_layers))
 close = picture[:, :, 350:890, 250:790]  # the same picture, nearer
 both = torch.cat([dvlatent.images.resize(picture, 540), close])
 fig = plot.strip(both, caption="A person who does not exist, and a closer look.")
-plot.show(fig, alt="A portrait as sharp as a photograph, and an enlarged part of it with eyes, nose and "
-          "mouth: nobody whom the camera ever saw.")
+plot.show(fig, alt="A smiling young woman with tied dark hair, as sharp as a photograph; beside her the same eyes, nose and "
+          "mouth enlarged, with lashes and shining skin.")
 
 # %% [markdown]
-# Nobody took this photograph. It was drawn just now, on your machine, by a network that has seen many faces and copies none.
+# Nobody took this photograph. It was drawn just now, on your machine, by a network ([Belousov 2021](https://arxiv.org/abs/2104.04767)) that has seen
+# 70,000 photos of faces ([FFHQ](https://arxiv.org/abs/1812.04948)). Does it copy one of them? A fair question: lesson 01 shows how to ask it.
 #
 # > **Predict:** how many numbers go in, and how many come out?
 
@@ -82,8 +83,8 @@ CAST = [28, 70, 35, 54, 7, 75, 38, 37]
 cast = dvlatent.truncate(faces.mapping(dvlatent.normal(CAST, faces.z_dim)), toward=faces.w_mean, psi=0.7)  # [8, 512]
 pictures = faces.synthesis(dvlatent.broadcast(cast, faces.num_layers))  # [8, 3, 1024, 1024]
 fig = plot.faces(pictures, columns=4, titles=[f"seed {seed}" for seed in CAST], caption="None of these people exists.")
-plot.show(fig, alt="Eight portraits in two rows: women and men, children and adults, of different skin tones. "
-          "None of them exists.")
+plot.show(fig, alt="Eight portraits in two rows. Above: a young woman with tied dark hair, an old man with glasses, a young woman, an older one with "
+          "grey-blond hair. Below: a laughing woman with red hair, a man, a girl, a boy. Skin tones differ.")
 
 # %% [markdown]
 # ## From one face to another
@@ -100,10 +101,10 @@ check("half way by hand is dvlatent.lerp", half, dvlatent.lerp(a, b, 0.5))
 way = dvlatent.lerp(a, b, torch.linspace(0, 1, 5))  # [5, 512]
 fig = plot.strip(
     faces.synthesis(dvlatent.broadcast(way, faces.num_layers)), titles=["A", "25 %", "50 %", "75 %", "B"],
-    caption="Everyone on the way is a whole person; nothing is pasted.",
+    caption="Each one is a whole person: no face lies over another.",
 )  # fmt: skip
-plot.show(fig, alt="Five faces in a row: the first turns into the last step by step, and each one between "
-          "them is a whole person.")
+plot.show(fig, alt="Five faces in a row: the young woman, then a dark-haired man, then the same man greying; at 75 % he has the white hair and the glasses of the "
+          "old man on the right. Each is a whole face.")
 
 # %% [markdown]
 # Now with your own hand. Drag the slider, or use the arrow keys. (It moves on a page without Python behind it, too: its pictures lie in the page.)
@@ -125,7 +126,8 @@ morph(faces, a, b)
 plot.show_map(current="00")
 
 # %% [markdown]
-# In one breath: a generator learns to draw faces **(01, 03)**; its numbers turn out to be an ordered map **(02, 04)**; thousands of drawn faces, sorted by
+# In one breath: two networks teach each other to draw **(01)**; what a network knows of pictures can be laid out as a map, on which neighbours are alike
+# **(02)**; a large generator draws faces, style by style **(03)**, and there is a way from each to each **(04)**; thousands of drawn faces, sorted by
 # perceived age, give the way called "older" **(05)**; your own photo can be found on the map **(06)**, but slowly; so the map makes thousands of pairs, young and
 # old, and a small fast network learns from them to do it in one pass, on any photo **(07)**. That network is the filter **(08)**.
 #
@@ -150,7 +152,7 @@ teach.environment()
 # %% [markdown]
 # ## Exercises
 #
-# A cell like these waits for you at the end of every lesson: replace `...`, run it, read the hint. The solution is folded under it.
+# Cells like these wait for you at the end of every lesson: replace `...`, run, read the hint. The solution is folded under it.
 
 # %% [markdown]
 # ### Exercise 1: your own seed
@@ -173,7 +175,7 @@ check(
 # plot.show(fig, alt="the face of my own seed")
 # ```
 #
-# Any number will do. There are 4,294,967,296 seeds, about one for every second person on earth.
+# Any number will do. There are 4,294,967,296 seeds, about half as many as people on earth.
 # </details>
 
 # %% [markdown]
@@ -195,25 +197,44 @@ check("exercise 2", quarter, dvlatent.lerp(a, b, 0.25), hint="start at a and go 
 # </details>
 
 # %% [markdown]
-# ### Exercise 3: a family portrait
-# One latent that is the mean of all eight of the cast. Guess first whether it will look young or old.
+# ### Exercise 3: a journey through all eight
+# Write `tour`: from every stop straight to the next one, in `steps` equal steps, and from the last stop back to the first. The first place is the first
+# stop; no place comes twice. Guess before you look: who will stand half way between two neighbours of the cast?
+
 
 # %% tags=["exercise"]
-everyone = ...  # [1, 512], from cast
-hint = "add all eight rows and divide by eight; keepdim=True keeps it a batch of one"
-check("exercise 3", everyone, dvlatent.mean(cast), hint=hint)
+def tour(stops, steps):
+    """[stop, 512] -> [stop * steps, 512]."""
+    ...  # your lines; torch.stack makes one tensor of a list of rows
+
+
+legs = zip(cast, cast.roll(-1, dims=0), strict=True)  # who follows whom
+expected = torch.cat([dvlatent.lerp(here[None], there[None], torch.arange(6) / 6) for here, there in legs])  # [48, 512]
+check("exercise 3", tour, lambda f: torch.allclose(f(cast, 6), expected, atol=1e-4) or "step k of a leg is here + k / steps * (there - here)")
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# everyone = cast.sum(dim=0, keepdim=True) / 8
-# fig = plot.strip(faces.synthesis(dvlatent.broadcast(everyone, faces.num_layers)), titles=["all eight"])
-# plot.show(fig, alt="the mean of the eight faces of the cast")
+# def tour(stops, steps):
+#     places = []
+#     for at in range(len(stops)):
+#         here, there = stops[at], stops[(at + 1) % len(stops)]
+#         for step in range(steps):
+#             places.append(here + step / steps * (there - here))
+#     return torch.stack(places)
+#
+# fig = plot.faces(faces.synthesis(dvlatent.broadcast(tour(cast, 2)[1::2], faces.num_layers)), columns=4)
+# plot.show(fig, alt="the faces half way between neighbours of the cast")
 # ```
 #
-# Lesson 04 does this with hundreds, and predicts what comes out.
+# A film of such a journey is nearly finished: lesson 04 makes one.
 # </details>
+
+# %% [markdown]
+# ### An open question
+# You were asked to guess before the row of faces came. Suppose it had shown two faces laid over each other, as a double exposure does: what would you believe now about
+# the 512 numbers, and could a filter still be made of them?
 
 # %% [markdown]
 # ## The answer
@@ -224,5 +245,5 @@ check("exercise 3", everyone, dvlatent.mean(cast), hint=hint)
 #
 # ## What next
 #
-# [01 · Can two networks teach each other to draw?](01_gan_basics.ipynb) shows how a network learns to draw. If you cannot wait to open this one:
-# [03 · What is in a style?](03_stylegan_sampling.ipynb)
+# [01 · Can two networks teach each other to draw?](01_gan_basics.ipynb) shows where a network that draws comes from, on things so small that you can watch it think.
+# Then [02](02_mnist_latent_map.ipynb) finds the map in it, and [03](03_stylegan_sampling.ipynb) comes back to faces.
