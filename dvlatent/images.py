@@ -58,7 +58,7 @@ class Picture:
         colors, alpha = self._split()
         if self._converter:
             colors = self._converter[0](_to_8_bits(colors))
-        if alpha is not None:
+        if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
             colors = _on_white(colors, alpha)
         if colors.dtype == np.uint16:
             colors = colors.astype(np.float32) / 32767.5 - 1
@@ -187,9 +187,9 @@ def heic_is_read() -> bool:
 
 def marked(image: Image, words: str) -> Image:
     """The pictures with words in the lower right corner, white on black, a thirtieth of the height: [batch, 3, height, width]."""
-    small = from_uint8(_label(words, image.shape[2])[..., None].repeat(3, 2))[:, :, -image.shape[2] :, -image.shape[3] :].to(image)
+    label = torch.from_numpy(_label(words, image.shape[2])[-image.shape[2] :, -image.shape[3] :])[None, None]
     result = image.clone()
-    result[:, :, -small.shape[2] :, -small.shape[3] :] = small
+    result[:, :, -label.shape[2] :, -label.shape[3] :] = label if image.dtype == torch.uint8 else as_floats(label).to(image)
     return result
 
 
