@@ -57,7 +57,7 @@ from dvlatent.metrics.features import frechet
 # learns to tell real from generated. The generator never sees a real thing: it learns from the discriminator alone how to change what
 # it makes, so that the score rises. That is a **GAN**, a generative adversarial network ([Goodfellow et al. 2014](https://arxiv.org/abs/1406.2661)).
 #
-# Nobody can look into a game about pictures, of thousands of numbers. So we begin with things of two numbers: points of the plane.
+# Nobody can look into a game about thousands of numbers. So we begin with two: points of the plane.
 # "Real" is a ring of eight places. Both networks are small: three layers of 64.
 
 # %%
@@ -116,7 +116,7 @@ check("the generator's loss by hand is the library's", by_hand, generator_loss("
 # </details>
 #
 # A turn is two small steps: one of the discriminator, one of the generator. Here is the whole game; `Adam`
-# ([Kingma and Ba 2015](https://arxiv.org/abs/1412.6980)) turns gradients into steps.
+# ([Kingma and Ba 2015](https://arxiv.org/abs/1412.6980)), the **optimiser**, turns gradients into steps.
 
 
 # %%
@@ -316,7 +316,7 @@ plot.show(fig, alt="Left: the generator's loss leaves the chart once, early; the
           "as asked rises to more than four in five.")
 
 # %% [markdown]
-# Again: from the left half nobody could tell when to stop.
+# Again, the left half does not tell when to stop.
 #
 # ## Next to a long training
 #
@@ -506,7 +506,7 @@ print(f"(c) without the average, points move at least {3 * int(raw[3] / smooth[3
 # - **(c) No EMA.** The game never comes to rest, it circles. One picture does not show it, the way of the points from turn to turn does. The mean of
 #   many moments is what they circle around, and costs nothing: the training is the same.
 # - **(d) A discriminator too strong.** With ten turns for one, and nothing to keep its gradient small, it wins so clearly that far from
-#   the real points its opinion is flat: "generated", everywhere alike. No gradient, no hint where to go. Cure: the penalty.
+#   the real points its opinion is flat: "generated", everywhere alike. No gradient, no hint. Cure: the penalty.
 #   It brings all places back, and pays: after 200 turns, fewer points lie near one than in the failure.
 #
 # ## Exercises
