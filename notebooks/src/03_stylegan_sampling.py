@@ -14,15 +14,14 @@
 # **Question:** 512 numbers name a face. Where in the picture do they end up, and what does the network do to them first?
 #
 # **You will:**
-# - follow one face from a random vector to pixels, and see that nothing on the way is left to chance,
+# - follow one face from a random vector to pixels, and build its mapping and one of its layers by hand,
 # - measure how far the picture moves when the numbers move a little,
 # - hand coarse, middle and fine styles from one face to another,
-# - feel what 512 dimensions are like: every vector equally long, all of them at right angles,
-# - measure with two instruments of the field that W is better ordered than Z, and how sure a small sample can be of that.
+# - in the second half: feel what 512 dimensions are like, and measure with two instruments that W is better ordered than Z.
 #
-# **Before this:** [00 · How does a face filter work, and can you build one?](00_start_here.ipynb), and a little Python
+# **Before this:** [00 · Start here](00_start_here.ipynb), and a little Python
 #
-# **Time:** 80 s of computing on two CPU cores, 45 minutes of yours
+# **Time:** 80 s of computing on two CPU cores, 45 and 40 minutes of yours (a place to stop is marked)
 #
 # **Explains:** the part of the video where a vector becomes a face, and a small change of it a slightly different face
 
@@ -52,10 +51,11 @@ distance = dvlatent.load("perceptual")
 # %% [markdown]
 # ## From a random vector to a face
 #
-# A face starts as **z**, a **random vector**: 512 numbers, normally distributed (mostly between -2 and 2). A **seed** fixes them: seed 85
-# gives the same 512 numbers on every computer. The **mapping network**, eight layers, turns z into **w**, 512 other numbers. The **synthesis
-# network** draws: it starts from one small block of 4 x 4 numbers, always the same, and doubles it again and again up to 1024 x 1024. In
-# each of its 16 layers, w decides which channels are let in and how strongly. That setting is the layer's **style**.
+# A face starts as **z**, a **random vector**: 512 numbers, normally distributed. A **seed** fixes them on every computer. The **mapping network**, eight layers, turns z into **w**, 512 other numbers. Lesson 02 had a latent space of two
+# dimensions; here are two **latent spaces** of 512: **Z**, of all z, and **W**, of all w. Every point is a face.
+#
+# The **synthesis network** draws: it starts from one block of 4 x 4 numbers, always the same, and doubles it up to 1024 x
+# 1024. In each of its 16 layers, w decides which channels are let in and how strongly: the layer's **style**.
 
 # %%
 z = normal(85, faces.z_dim)  # [1, 512]: the random vector
@@ -68,15 +68,8 @@ plot.show(
 )
 
 # %% [markdown]
-# Look at the tiles: z is even noise. In w most numbers are near zero and a few stand out. The mapping network has done something to
-# them; the last part of this lesson measures what.
-#
 # The picture was drawn by [MobileStyleGAN](https://arxiv.org/abs/2104.04767), a small student of
-# [StyleGAN2](https://arxiv.org/abs/1912.04958); its mapping network, and so its W, is StyleGAN2's own. It learned from 70,000 photos
-# (FFHQ). Nobody whom you see in this lesson exists.
-#
-# Here is the mapping by hand. Eight times the same three things: mix all numbers (a matrix), bend them (below zero, a fifth is left),
-# scale.
+# [StyleGAN2](https://arxiv.org/abs/1912.04958), whose mapping network and W it kept. It learned from 70,000 photos. The mapping by hand is eight times the same three things: mix all numbers (a matrix), bend them (below zero, a fifth is left), scale.
 
 # %%
 x = z / z.square().mean(dim=1, keepdim=True).sqrt()  # only the direction of z counts: its length is divided out
@@ -87,6 +80,32 @@ check("eight layers by hand are the mapping network", x, w)
 check("twice the z, the same w", faces.mapping(2 * z), w)
 
 # %% [markdown]
+# And here is the first of the 16 layers, a **styled convolution**: scale the channels by the style, convolve, add noise, bend.
+
+# %%
+layer = faces.conv1
+style = (w @ layer.modulation.weight.T + layer.modulation.bias) * layer.scale  # [1, 512]: one number for each channel
+x = faces.constant * style[:, :, None, None]  # modulate: [1, 512, 4, 4]
+x = torch.nn.functional.conv2d(x, layer.weight, padding=1)
+x = x + layer.noise + layer.bias[:, None, None]
+x = torch.where(x > 0, x, 0.2 * x)
+check("a styled convolution by hand is the first layer", x, layer(faces.constant, w))
+
+# %%
+for strength in (1, 10):
+    filters = layer.weight * (strength * style[0])[:, None, None]  # to scale a channel is to scale its column of every filter
+    demodulated = filters / filters.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()  # every filter is of length one
+    plain, kept = (torch.nn.functional.conv2d(faces.constant, some, padding=1).std() for some in (filters, demodulated))
+    print(f"style x {strength:2}: standard deviation of the output {plain:.1f}, with demodulation {kept:.1f}")
+
+# %% [markdown]
+# <details><summary>Why demodulation?</summary>
+#
+# One strong style makes a whole layer ten times as large, and there are sixteen in a row. The first StyleGAN therefore normalized every channel by what it held just then, and paid with
+# a blob like a droplet in every picture: a spike there was how the network smuggled strength past the normalization. [StyleGAN2](https://arxiv.org/abs/1912.04958) (equation 3)
+# divides by the length of the filters instead, without looking at the picture, and the droplets are gone. In this student the lengths were fixed when it was made, and are part of `layer.weight`.
+# </details>
+#
 # ## Same numbers, same face
 #
 # > **Predict:** draw the same w twice. How many of the 3 million numbers of the picture differ?
@@ -94,20 +113,17 @@ check("twice the z, the same w", faces.mapping(2 * z), w)
 # %%
 again = faces.synthesis(broadcast(faces.mapping(normal(85, 512)), 16))
 print(f"numbers that differ: {int((again != image).sum())} of {image.numel():,}")
-check("bit for bit the same picture", torch.equal(again, image), True)
 
 # %% [markdown]
-# None, not in the last bit. There is no hidden randomness: **the vector is the face.** (In StyleGAN itself fresh noise enters every
-# layer. Here it is frozen, and we shall look for it below.)
+# None: **the vector is the face.** (StyleGAN itself draws fresh noise for every layer. Here it is frozen.)
 #
 # ## A small step, a small change
 #
-# Now nudge the numbers. How much does the picture change? Pixels are a poor judge: shift a face by one pixel and every hair "differs". A
-# **perceptual distance** compares what a network that learned to recognise things sees in both pictures: 0 is equal, and two strangers
+# Now nudge the numbers. Pixels are a poor judge of how much a picture changes: shift a face by one pixel and every hair "differs". A
+# **perceptual distance** ([Zhang et al. 2018](https://arxiv.org/abs/1801.03924)) compares what a network that learned to recognise things sees in both pictures: 0 is equal, two strangers
 # are somewhat more than 1 apart on ours.
 #
-# We walk from one face to another, in Z along an arc (`slerp`, lesson 04 says why) and in W along a straight line (`lerp`), both between
-# the same two faces.
+# We walk between two faces, in Z along an arc (`slerp`, lesson 04 says why) and in W along a straight line (`lerp`).
 #
 # > **Predict:** after a tenth of the way, how far has the picture come: a tenth, more, less? In Z and in W?
 
@@ -121,7 +137,7 @@ walks = {
 }
 pictures = torch.cat([faces.preview(broadcast(walk, 16)) for walk in walks.values()])  # 256 px, several times faster than the full render
 fig = plot.labeled_grid(pictures, ["along\nZ", "along\nW"], [f"{100 * fraction:.0f} %" for fraction in fractions], caption="Same start, same end; the ways differ.")
-plot.show(fig, alt="Two rows of six faces between the same two women: along Z the face has changed more by the first steps than along W.")
+plot.show(fig, alt="Two rows of six faces from a young woman to an older one with red curls. Up to 20 % both rows change a little; halfway they show two different women.")
 
 # %%
 steps = 10.0 ** torch.arange(-3, 0.01, 0.5)  # 0.001 ... 1, fractions of the way
@@ -144,7 +160,7 @@ axes.loglog(steps[:4], means["W"][0] * (steps[:4] / steps[0]) ** 2, "--", color=
 axes.set(ylim=(1e-5, 3), xlabel="step, as a fraction of the way to another face")
 axes.set(ylabel="perceptual distance to the start", title="A small step, a small change")
 axes.legend(loc="lower right")
-plot.show(fig, alt="Perceptual distance against step size: both curves rise steadily; small steps follow a line of slope two, and Z lies above W.")
+plot.show(fig, alt="Perceptual distance against step size: both curves rise steadily; small steps follow a line of slope two. Z lies above W, until they meet near a third of the way.")
 
 # %%
 at = {fraction: i for i, fraction in enumerate([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0])}
@@ -154,18 +170,13 @@ for space in curves:
     print(f"in {space}: a tenth of the way is {means[space][at[0.1]] / means[space][at[1.0]]:.0%} of the final distance")
 
 # %% [markdown]
-# **Check your guess.** Three things to take along:
-#
-# - The curves have no jumps. Neighbours in latent space are neighbours in looks; that is what makes sliders possible.
-# - For tiny steps the distance goes with the *square* of the step (the dashed line). It is a sum of squared differences, so ten times the
-#   step is a hundred times the distance (somewhat less was measured: at 0.01 the curve already bends). That is why the path length below
-#   divides by the step squared.
-# - Most of the distance is covered early. From the middle on, the picture is "somebody else", and somebody else is about as far as
-#   anybody.
+# **Check your guess.** The curves have no jumps: neighbours in latent space are neighbours in looks, and that is what makes sliders possible.
+# Tiny steps count by their *square* (the dashed line; at 0.01 the curve already bends). And most of the distance is
+# covered early: from the middle on, the picture is somebody else, and somebody else is about as far as anybody.
 #
 # ## Truncation: safer faces, fewer kinds
 #
-# Far from the middle of W, the network has seen few examples, and faces break. **Truncation** pulls w toward the average w̄ of 100,000
+# Far from the middle of W, the network has seen few examples, and faces break. **Truncation** ([Karras et al. 2019](https://arxiv.org/abs/1812.04948)) pulls w toward the average w̄ of 100,000
 # faces: `w̄ + ψ (w − w̄)`. ψ = 1 changes nothing; ψ = 0 is the average itself.
 
 # %%
@@ -182,15 +193,12 @@ fig = plot.labeled_grid(
 plot.show(fig, alt="Three faces in five strengths of truncation: at 1 one of them is broken; all become the same average woman at 0.")
 
 # %% [markdown]
-# Look at the last row: a man with dark skin becomes a light-skinned person, and in the end a woman. w̄ is the average of mapped random
-# vectors: what this network draws on average. Truncation looks like a quality dial. In this row it also takes skin tone and perceived
-# gender. Three faces do not tell whom it changes most; that has to be counted.
+# Look at the last row: a man's dark skin grows lighter step by step, and in the end he is a woman. Truncation looks like a quality dial; here it takes
+# skin tone and perceived gender, too. Three faces do not tell whom it changes most; that has to be counted.
 #
 # > **Predict:** how much variety is left at ψ = 0.5? Half?
 #
-# Variety as a number: the mean perceptual distance between strangers (here 16 pairs among 16 faces), and the standard deviation of their perceived
-# ages, as read by a small network. **Perceived** age and **perceived** gender are what a stranger would guess from the picture, nothing
-# more.
+# Variety as a number: the mean perceptual distance of strangers (16 pairs), and the standard deviation of their **perceived** ages: what a stranger would guess from the picture.
 
 # %%
 attributes = dvlatent.load("attributes")
@@ -211,19 +219,16 @@ for ax, values, label, color in zip(axes, zip(*variety, strict=True), labels, pl
     ax.plot(psis, [*values, 0], "o-", color=color)
     ax.plot([0, 1], [0, values[0]], "--", color=plot.QUIET, lw=1.5)
     ax.set(xlabel="truncation ψ", ylim=(0, 1.1 * values[0]), title=label)
-plot.show(fig, alt="Two charts: variety falls with ψ; the perceptual distance stays far above the proportional line, the deviation of ages is near it.")
+plot.show(fig, alt="Two charts: variety falls with ψ; the perceptual distance stays far above the proportional line, the deviation of ages less far.")
 
 # %% [markdown]
-# **Check your guess.** The dashed line is "half ψ, half the variety". The distance between strangers stays far above it: it levels off,
-# as you saw, and somebody else is about as far as anybody. Perceived ages come nearer to shrinking in step with ψ: the very young and the old live
-# far from the average, and truncation cuts the far away first. So a population for studying *age* should be truncated little, and ψ
-# belongs beside every number that you measure.
+# **Check your guess.** The dashed line is "half ψ, half the variety". At half ψ about four fifths of the distance between strangers are left, and two thirds of the deviation of ages.
+# So a population for studying *age* should be truncated little, and ψ belongs beside every number.
 
 # %% [markdown]
 # ## Styles enter at every level
 #
-# So far all 16 layers got the same w. They need not. **Style mixing** gives some layers the w of another face. By size of the picture
-# that a layer works on: **coarse** layers 0 to 4 (4 to 16 pixels), **middle** layers 5 to 8 (up to 64), **fine** layers 9 to 15.
+# **Style mixing** gives some layers the w of another face. By size of the picture that a layer works on: **coarse** layers 0 to 4 (4 to 16 pixels), **middle** layers 5 to 8 (up to 64), **fine** layers 9 to 15.
 #
 # > **Predict:** the woman of seed 85 gets the *coarse* styles of a child. What changes: her age, her pose, her colours? And with the
 # > child's *fine* styles?
@@ -249,26 +254,18 @@ fig = plot.labeled_grid(
 )
 plot.show(
     fig,
-    alt="One woman, mixed with five faces: coarse styles bring their pose, age and hair, middle styles their features, fine styles only their colours.",
+    alt="One woman, mixed with five faces: coarse styles bring their pose, age and shape of hair, middle styles their features, fine styles only their colours.",
 )
 
 # %% [markdown]
 # Coarse styles carry pose, the shape of head and hair, glasses, and with them most of who it is. Middle styles reshape eyes, nose and
-# mouth. Fine styles leave the person alone and repaint: skin, hair, light, background. Three faces, with the fine styles of four others:
-
-# %%
-rows, columns = [35, 64, 7], [82, 27, 44, 47]
-ws_rows, ws_columns = (broadcast(faces.mapping(normal(seeds, faces.z_dim)), 16) for seeds in (rows, columns))
-cross = torch.cat([mix(one, ws_columns, "fine") for one in ws_rows.split(1)])  # [12, 16, 512]
-pictures = resize(faces.synthesis(torch.cat([ws_rows, ws_columns, cross])), 256)
-fig = plot.labeled_grid(pictures[7:], pictures[:3], pictures[3:7], corner="fine styles →\n\nthe rest ↓", caption="Rows keep the person, columns the palette.")
-plot.show(fig, alt="A table of twelve faces: every row shows one person, every column one palette of skin, hair and background colours.")
+# mouth. Fine styles leave the person alone and repaint: skin, hair, light, background.
 
 # %% [markdown]
 # ### Layer by layer, measured
 #
-# Now each layer alone: take its w from another face, and see how far that moves the picture, in percent of the way to that other face.
-# Two measures: **form** is the perceptual distance of the grey pictures, **colour** the difference in tint of 8 x 8 large patches.
+# Now each layer alone: how far does it move the picture, in percent of the way to the other face?
+# **Form** is the perceptual distance of the grey pictures, **colour** the difference in tint of 8 x 8 large patches.
 #
 # > **Predict:** all seven fine layers together: how many percent of the form, how many of the colour?
 
@@ -307,20 +304,14 @@ axes[1].set(xlabel="the one layer whose style comes from another face", xticks=r
 plot.show(fig, alt="Bars for 16 layers: form is moved most by the first layers and hardly by the last; colour by many, most by the very last one.")
 
 # %% [markdown]
-# **Check your guess.** The levels are no folklore: form is decided early and is settled after layer 8; fine layers move colour and hardly
-# anything else. Why do coarse layers move "colour" too? Because they move *things*: where hair was, there is now a wall. A measure of
-# colour per place cannot tell a repainted wall from a moved one. (Parts do not add up to 100 %: halfway to somebody else is already
-# nearly as far as somebody else.)
-#
-# It is the architecture that makes the levels: a layer that works on 4 x 4 numbers cannot place a hair, and one that works on 512 x 512
-# cannot turn a head. That this network bears to be mixed is not self-evident, by the way: the small student was trained with one w for
-# all layers.
+# **Check your guess.** Form is decided early and settled after layer 8; fine layers move colour and hardly anything else. Coarse layers move
+# "colour" too, because they move *things*: where hair was, there is now a wall. It is the architecture that makes the levels: a layer of 4 x 4
+# numbers cannot place a hair, and one of 512 x 512 cannot turn a head.
 #
 # ## Where is the noise?
 #
-# StyleGAN adds random **noise** in every layer, so that nobody has to spend coordinates on the place of every single hair. In *this*
-# network the noise was frozen when it was made: one fixed pattern per layer, the same for everybody. We cannot draw it again.
-# But we can take the patterns away, and we can mirror them, which gives another draw that is just as likely.
+# Noise in each layer saves coordinates for the place of every single hair. Here it is one fixed pattern per layer; we can take the patterns away, or
+# mirror them: another draw, just as likely.
 #
 # > **Predict:** which parts of the portrait change, and is she still herself?
 
@@ -350,16 +341,15 @@ plot.show(
 )
 
 # %% [markdown]
-# **Check your guess.** Without noise the hair is combed smooth and pores vanish; with other noise other strands fall, on the same head.
-# The smooth wall and the forehead hardly know of it. And the list is honest about what "in every layer" came to: this network learned to
-# be almost deaf to the noise in all but three layers (32, 128 and 256 pixels).
+# **Check your guess.** Without noise the hair is combed smooth; with other noise other strands fall, on the same head. (The list: the
+# noise is strong at 32, 128 and 256 pixels only.)
+#
+# > **A place to stop.** You know what z, w, styles, noise and ψ do. The second half asks what kind of space they live in.
 #
 # ## What 512 dimensions are like
 #
-# Your eyes live in three dimensions; z lives in 512. Three surprises, each a line of code. Guess first:
-#
-# > **Predict:** 1. How long are random vectors: do lengths vary by 50 %, by 10 %, by 3 %? 2. What is the angle between two of them? 3.
-# > Among 1,000 vectors, how much nearer is the nearest neighbour than the farthest stranger?
+# > **Predict:** 1. Do lengths of random vectors vary by 50 %, by 10 %, by 3 %? 2. What is the angle between two of them? 3. Among 1,000, how
+# > much nearer is the nearest neighbour than the farthest stranger?
 
 # %%
 sizes = [2, 16, 128, 512]
@@ -388,45 +378,52 @@ plot.show(fig, alt="With more dimensions lengths gather at one value, angles at 
 
 # %% [markdown]
 # In 512 dimensions all vectors are about equally long (they lie on a shell, and the middle is empty), any two are at right angles, and
-# there are no near neighbours: everybody is a stranger to everybody. Two consequences you will meet again: walk in Z along the shell, not
-# through the empty middle (lesson 04); and with 512 right angles to choose from, there is room for many independent changes of one face
-# (lesson 05).
+# everybody is a stranger to everybody. So walk in Z along the shell (lesson 04); and there is room for many independent changes (lesson 05).
 #
-# And W? The mapping network bends the even ball of Z into something with long and short sides. How many directions does W really use?
+# And W? Take the **survey** of the library: 20,000 faces, stored as scores only; z and w come back from the seeds.
 
 # %%
-z_many = torch.from_numpy(np.random.RandomState(0).randn(20000, 512)).float()
-for space, cloud in {"Z": z_many, "W": faces.mapping(z_many)}.items():
+population = survey.load()
+z_all, w_all = population.latents(faces)  # [20000, 512] each
+for space, cloud in {"Z": z_all, "W": w_all}.items():
     variance = torch.linalg.eigvalsh(torch.cov(cloud.T.double())).flip(0)  # along the principal directions, largest first
     reached = torch.cumsum(variance, 0) / variance.sum()
     half, most = (int((reached < part).sum()) + 1 for part in (0.5, 0.9))
     print(f"{space}: half of the variance lies in {half} of 512 directions, 90 % in {most}")
 
 # %% [markdown]
-# In Z every direction is as good as another (that half of the variance lies in a little less than half of them is an accident of 20,000
-# samples). W is a thin pancake: a handful of directions hold half of what sets faces apart.
+# In Z every direction is as good as another. W is a thin pancake: a handful of directions hold half of what sets faces apart.
+#
+# ### Beyond what was there
+#
+# Is a new face a copy of an old one? The training photos are not here; the 20,000 are. For six new seeds, take the one that is nearest in W.
+#
+# > **Predict:** will you see the same person, a sister, or a stranger?
+
+# %%
+seeds = [20_003, 20_007, 20_014, 20_030, 20_031, 20_019]
+w_new = faces.mapping(normal(seeds, faces.z_dim))
+far = torch.cdist(w_new, w_all)  # [6, 20000]
+nearest = far.argmin(dim=1)
+pairs = faces.preview(broadcast(torch.cat([w_new, w_all[nearest]]), 16))
+identity = dvlatent.load("identity")
+numbers, of_nearest = identity(pairs).split(6)  # [6, 128] each
+one, other = torch.triu_indices(6, 6, 1)  # any two of the new
+print(f"the nearest of 20,000 is {(far.min(dim=1).values / far.median(dim=1).values).mean():.1f} times as far as the middle one")
+print(f"identity distance of a new face to its nearest {identity.distance(numbers, of_nearest).mean():.1f}, "
+      f"of two new faces {identity.distance(numbers[one], numbers[other]).mean():.1f}")
+fig = plot.labeled_grid(pairs, ["new", "nearest\nof 20,000"], [f"seed {seed}" for seed in seeds])
+plot.show(fig, alt="Six new women, and below each the nearest of 20,000: a similar pose, mostly similar hair and light, another face. The first two could be sisters.")
+
+# %% [markdown]
+# **Check your guess.** Relatives rather than copies: a similar pose, hair and light. The identity network calls two pictures one person below 0.6; for some of these pairs it would, and your eye would not.
 
 # %% [markdown]
 # ## Is W better ordered than Z? First instrument: path length
 #
 # A well-ordered space changes evenly: no stretch of a path where the face suddenly becomes somebody else. **Perceptual path length**
 # takes a tiny piece of a path, divides the perceptual distance of its two ends by the piece's length squared, and averages over many
-# paths ([Karras et al. 2019](https://arxiv.org/abs/1812.04948), section 4.1). Small is good.
-#
-# How tiny? Too long, and we measure the bend of the path; too short, and we measure rounding errors of 32-bit numbers. So look:
-
-# %%
-z_pair = normal([1, 2], faces.z_dim)
-w_pair = faces.mapping(z_pair)
-start = distance.features(faces.preview(broadcast(w_pair[:1], 16)))
-rounding = distance(faces.preview(broadcast(w_pair[:1] * (1 + 2e-7), 16)), start).item()  # w changed in its last digit only
-for epsilon in (1e-1, 1e-2, 1e-3, 1e-4):
-    step = distance(faces.preview(broadcast(lerp(w_pair[:1], w_pair[1:], epsilon), 16)), start).item()
-    print(f"step {epsilon:g}: distance / step² = {step / epsilon**2:4.0f}, rounding is {'below' if rounding < 0.01 * step else 'above'} 1 % of it")
-
-# %% [markdown]
-# From 0.001 down the number stands still, and at 0.0001, the paper's choice, rounding is still far below. We take that. Now by hand, for
-# four pairs; then the library, for more.
+# paths ([Karras et al. 2019](https://arxiv.org/abs/1812.04948), section 4.1). Small is good. By hand for four pairs; by the library for 30:
 
 # %%
 epsilon = 1e-4
@@ -440,9 +437,8 @@ lengths_w = measure.path_lengths(faces, distance, "w", config, render=faces.prev
 check("four path lengths by hand are the library's", by_hand, lengths_z[:4], tol=0.01)
 
 # %% [markdown]
-# 30 paths are few (the paper takes 100,000), so each number needs an interval. The **bootstrap** asks: had I drawn other paths of the
-# same kind, how different could the mean have been? It draws 30 out of the 30 again, with repetition, a thousand times. The interval
-# holds 95 % of what comes out.
+# 30 paths are few (the paper takes 100,000), so each number needs an interval. The **bootstrap** ([Efron 1979](https://doi.org/10.1214/aos/1176344552)) draws 30 out of the 30 again, with repetition, a
+# thousand times: the interval holds 95 % of the means that come out.
 
 # %%
 rng = np.random.RandomState(0)
@@ -474,24 +470,19 @@ plot.show(fig, alt="Left, path lengths of 30 pairs: nearly all dots lie above th
 # ## Second instrument: linear separability
 #
 # If a space is well ordered, faces that are perceived as male and as female should lie on two sides of *one flat cut*. The second
-# instrument fits such a plane, and asks how much is still unknown about a face once you know its side ([the same
-# paper](https://arxiv.org/abs/1812.04948), section 4.2).
-#
-# That needs more faces than we can draw in a minute. So 20,000 faces were drawn as previews and scored beforehand (seeds 0, 1, 2 ...;
-# ψ = 1; `dvlatent survey --faces 20000 --out faces.safetensors` does it again), and only their scores are stored: z and w come back from the seeds. The first 1,000
-# will do. Trust, but check four of them:
+# instrument fits such a plane, and asks how much is still unknown about a face once you know its side (section 4.2). We take the first
+# 1,000 of the survey. Check four of them:
 
 # %%
-population = survey.load().take(1000)
-z_all, w_all = population.latents(faces)
+population, z_all, w_all = population.take(1000), z_all[:1000], w_all[:1000]
 fresh = attributes(faces.preview(broadcast(w_all[84:88], 16)))
 check("four stored scores, drawn and scored again", fresh, population.scores[84:88, :2], tol=0.01)
 age, male = population.column("age").numpy(), population.column("male").numpy()
 print(f"{len(age)} faces: {np.mean(male > 0.5):.0%} perceived male, {np.mean(age > 40):.0%} perceived over 40")
 
 # %% [markdown]
-# A plane by hand: give every face +1 or -1, and find by least squares the weights that say it best (a small ridge holds them back). One
-# half of the faces is for fitting, the other for judging.
+# A plane by hand: give every face +1 or -1, and find by least squares the weights that say it best (a small ridge holds them back). Half
+# of the faces are for fitting.
 #
 # > **Predict:** 512 weights, 500 faces to fit. In which space will the plane be right for more faces *that it was fitted to*? And for new
 # > faces?
@@ -508,11 +499,8 @@ for space, cloud in {"Z": z_all, "W": w_all}.items():
     print(f"{space}: right for {np.mean(side[:half] == label[:half]):.0%} of the fitted faces, {np.mean(side[half:] == label[half:]):.0%} of the new ones")
 
 # %% [markdown]
-# **Check your guess.** With more weights than faces, a plane fits almost anything, in *any* space: the first column tells nothing. New
-# faces tell. That is why the library judges every face by a plane that has not seen it (five parts, each judged by a plane fitted to the
-# other four, held back just as firmly as serves those four best). Two more habits from the paper: keep the half of the faces about which
-# the predictor is surest, and report the **conditional entropy**, how many bits are missing about the label once the side is known (0:
-# nothing, 1: everything).
+# **Check your guess.** With more weights than faces, a plane fits almost anything: the first column tells nothing. So the library judges every face by a plane that has not seen it. Two habits from the paper: keep the half of the faces about which the predictor is surest, and
+# report the **conditional entropy**, the bits missing about the label once the side is known (0: nothing, 1: everything).
 
 # %%
 def bits(p):
@@ -534,32 +522,9 @@ for name, (label, confidence) in questions.items():
         print(f"    in {space}: {right.value:3.0%} right ({right.low:.0%} to {right.high:.0%}), "
               f"{lost.value:.2f} bits missing ({lost.low:.2f} to {lost.high:.2f})")
 
-# %%
-counts = [125, 250, 500, len(age)]
-curve = {}
-for space, cloud in {"Z": z_all, "W": w_all}.items():
-    for name, (label, _) in questions.items():
-        curve[name, space] = [measure.separability(cloud[:n], label[:n]).accuracy for n in counts]
-fig, axes = plot.chart(1, 2, height=4.6, sharey=True)
-for ax, (name, (label, _)) in zip(axes, questions.items(), strict=True):
-    for space, color in zip("ZW", plot.COLORS, strict=False):
-        found = curve[name, space]
-        ax.plot(counts, [100 * one.value for one in found], "o-", color=color, label=space)
-        ax.fill_between(counts, [100 * one.low for one in found], [100 * one.high for one in found], color=color, alpha=0.18, lw=0)
-    ax.axhline(100 * max(label.mean(), 1 - label.mean()), ls="--", color=plot.QUIET, lw=1.5)
-    ax.set(title=name, xlabel="faces scored", xscale="log", xticks=counts, xticklabels=counts, xlim=(115, 1.06 * counts[-1]))
-
-# %%
-axes[0].set_ylabel("% of unseen faces on the right side")
-axes[0].minorticks_off(), axes[1].minorticks_off()
-axes[1].legend(loc="lower right")
-plot.show(fig, alt="Accuracy on unseen faces against faces scored: W starts high and stays above Z, which climbs slowly from chance.")
-
 # %% [markdown]
-# The dashed line is what you reach without looking at any latent, by always giving the more frequent answer. W wins in both questions. In
-# Z, "over 40" is hardly better than the dashed line: if there is a plane, 1,000 faces do not show it. Read this with care. Part of W's
-# advantage is *practical*: W uses few directions (you counted them), so its plane is found from a few hundred faces, while Z's curve
-# still climbs where ours ends. How far would it climb? The paper had 100,000 faces, and W won there too.
+# W wins in both questions. In Z, "over 40" is hardly better than always giving the more frequent answer. (W uses few directions, so few faces find its
+# plane. But the paper had 100,000, and W won there too.)
 #
 # ## Beside the published numbers
 
@@ -572,18 +537,11 @@ ours = [np.mean([results[name, space].entropy.value for name in questions]) for 
 print(f"this lesson  path length {20 * round(ppl_z.value / 20)} in Z, {20 * round(ppl_w.value / 20)} in W: {ratio.value:.1f} times; missing {ours[0]:.2f} and {ours[1]:.2f} bits per attribute")
 
 # %% [markdown]
-# | | published (FFHQ, 1024 pixels, NVIDIA) | this lesson |
-# |---|---|---|
-# | path length | 100,000 paths, beginnings only, pictures shrunk to 256 pixels, VGG features, 1 % trimmed at both ends | 30 paths, beginnings only, 256-pixel previews, EfficientNet-Lite0 features, 1 % trimmed (the shortest and longest at most) |
-# | separability | 200,000 faces, surest half, 40 attributes, judged on the fitted faces, 2 to the power of the added bits | 1,000 faces, surest half, 2 attributes, judged on unseen faces, bits per attribute |
-# | network | StyleGAN, StyleGAN2 | MobileStyleGAN, a student with StyleGAN2's mapping |
-#
-# So compare Z with W within a line, never a number with one of another line: another feature network is another ruler. Bits differ for a
-# second reason: among the 40 attributes are rare ones (bald, hat), about which little can be missing in the first place.
+# Compare Z with W within a line, never a line with another: 100,000 paths, 40 attributes and another feature network are another ruler.
 #
 # ## Exercises
 #
-# Replace `...`, run the cell, read the hint.
+# Replace `...`, run the cell.
 
 # %% [markdown]
 # ### Exercise 1: the opposite face
@@ -630,46 +588,55 @@ check("exercise 2", child, torch.cat([a[:, :5], b[:, 5:9], c[:, 9:]], dim=1), hi
 # </details>
 
 # %% [markdown]
-# ### Exercise 3: the speed on the way
-# Path length looks at the beginning of a path only. Write `speed(t)`: perceptual distance / epsilon² between the previews at `t` and `t +
-# epsilon` on the straight line in W from seed 0 to seed 1 (`ends`), with epsilon 0.0001. At t = 0 it must give what you measured above
-# for that pair. Then go on: where on the way does the face change fastest, and what do you see there?
+# ### Exercise 3: a styled convolution with demodulation
+# Write StyleGAN2's styled convolution for several pictures at once, each with its own style: scale the filters by the picture's style, divide every filter by its length, convolve.
+
 
 # %% tags=["exercise"]
-ends = faces.mapping(normal([0, 1], faces.z_dim))
+def styled_conv(x, weight, style):
+    """[batch, in, h, w], [out, in, 3, 3], [batch, in] -> [batch, out, h, w]."""
+    ...  # your lines
 
 
-def speed(t): ...  # your lines
+def tested(conv):
+    x, weight, style = (torch.from_numpy(np.random.RandomState(3).randn(*shape)).float() for shape in [(2, 5, 6, 6), (4, 5, 3, 3), (2, 5)])
+    columns = torch.nn.functional.unfold(x * style[:, :, None, None], 3, padding=1).view(2, 5, 9, 36)
+    length = torch.einsum("oik,bi->bo", weight.flatten(2) ** 2, style**2).sqrt()  # [2, 4]
+    right = torch.einsum("oik,bikp->bop", weight.flatten(2), columns) / length[:, :, None]
+    return torch.allclose(conv(x, weight, style), right.view(2, 4, 6, 6), atol=1e-4) or "the length is over in, and both sides of the filter"
 
 
-check(
-    "exercise 3",
-    speed,
-    lambda f: abs(float(f(0.0)) / lengths_w[0] - 1) < 0.05 or "draw lerp(ends[:1], ends[1:], t) and the same at t + epsilon; divide by epsilon²",
-)
+check("exercise 3", styled_conv, tested)
 
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
-# def speed(t):
-#     here, there = (faces.preview(broadcast(lerp(ends[:1], ends[1:], s), 16)) for s in (t, t + 1e-4))
-#     return float(distance(here, there)) / 1e-4**2
+# def styled_conv(x, weight, style):
+#     pictures = []
+#     for picture, numbers in zip(x, style):
+#         filters = weight * numbers[None, :, None, None]
+#         filters = filters / filters.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
+#         pictures.append(torch.nn.functional.conv2d(picture[None], filters, padding=1))
+#     return torch.cat(pictures)
 # ```
 #
-# Try `[speed(t) for t in torch.linspace(0, 0.99, 12).tolist()]`. Peaks are places where something appears or vanishes: a beard, teeth,
-# long hair.
+# Ten times the style gives the same picture: strength is gone, only the mixture of channels is left.
 # </details>
+
+# %% [markdown]
+# ### An open question
+# Nobody told the network what is coarse and what is fine. Which other division of a face would you like to have, and what would a network need so that one learns it?
 
 # %% [markdown]
 # ## The answer
 #
 # **Question:** 512 numbers name a face. Where in the picture do they end up, and what does the network do to them first?
 #
-# **Answer:** they end up everywhere, as a style for each of 16 layers: coarse ones set pose, shape and hair, middle ones the features,
-# fine ones the colours, and what nobody needs to decide, single hairs, is left to (frozen) noise. First, though, eight layers turn
-# the random vectors of Z into coordinates, W: fewer directions that matter, path lengths in Z are 2.6 times as long (1.8 to 3.8, 30 paths), and planes that divide faces where Z's
-# hardly do. Every edit from here on is made in W.
+# **Answer:** everywhere, as a style for each of 16 layers: coarse ones set pose, shape and hair, middle ones the features, fine ones the
+# colours; single hairs are left to (frozen) noise. First, though, eight layers turn the random vectors of Z into coordinates, W: fewer
+# directions that matter, paths that in Z are 2.6 times as long (1.8 to 3.8, 30 paths), and planes that divide faces where Z's hardly do.
+# Every edit from here on is made in W.
 #
 # ## What next
 #
