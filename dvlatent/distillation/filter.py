@@ -157,7 +157,7 @@ def lay(photo: Photo, change: Image, alignment: Alignment) -> Photo:
     """The photo and a change of its aligned face, which fades at the edges of the face's square."""
     photo = photo.clone()
     for rows, columns, weight, part in laid(change, alignment):
-        photo[:, :, rows, columns] = (photo[:, :, rows, columns] + weight * part.clamp(-2, 2)).clamp(-1, 1)
+        photo[:, :, rows, columns] = (photo[:, :, rows, columns] + weight * part).clamp(-1, 1)
     return photo
 
 
@@ -165,7 +165,7 @@ def changes(photo: Photo, steps: Steps, faces: Sequence[Alignment]) -> Iterator[
     """What the filters add to a photo, floats in [-1, 1] or bytes, around each of its faces: for `Picture.changed`."""
     for alignment in faces:
         for rows, columns, weight, part in laid(_change(photo, alignment, steps), alignment):
-            yield rows, columns, weight * part.clamp(-2, 2)
+            yield rows, columns, weight * part
 
 
 def _change(photo: Photo, alignment: Alignment, steps: Steps) -> Image:
