@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dvlatent.errors import ImageError, ShapeError
-from dvlatent.images import MAX_PIXELS, draft, existing, from_uint8, to_uint8
+from dvlatent.images import MAX_PIXELS, as_floats, draft, existing, to_uint8
 from dvlatent.types import Image
 
 COLORS = "scale=out_color_matrix=bt709:out_range=tv,setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"  # or players guess
@@ -79,7 +80,8 @@ class Frames:
 
     `fps` is that rate: the film's own, or a usual one if its frames come at uneven times. `len(frames)` says about how many there are.
     `read_s` is how many seconds the file holds; `cut_short` says whether it promises more than that.
-    `for frame in frames` gives each as [1, 3, height, width], as often as it is said. Made by `video.frames`.
+    `for frame in frames` gives each as [1, 3, height, width] in [-1, 1], as often as it is said; `frames.pixels()` gives their bytes.
+    Made by `video.frames`.
     """
 
     def __init__(self, path: Path, most_fps: float) -> None:
@@ -110,9 +112,13 @@ class Frames:
         return self._count
 
     def __iter__(self) -> Iterator[Float[Tensor, "1 3 height width"]]:
+        return map(as_floats, self.pixels())
+
+    def pixels(self) -> Iterator[UInt8[Tensor, "1 3 height width"]]:
+        """The frames as bytes: a quarter of the memory, and several times as fast where few pixels are changed."""
         return self._pictures() if self._shown else self._decoded()
 
-    def _decoded(self) -> Iterator[Float[Tensor, "1 3 height width"]]:
+    def _decoded(self) -> Iterator[UInt8[Tensor, "1 3 height width"]]:
         options = ["-map", "0:V:0", "-vf", self._filters, "-fps_mode", "cfr", "-r", str(self.fps)]
         command = [*_ffmpeg(), "-v", "quiet", *INPUT, "-i", _file(self.path), *options, "-f", "image2pipe", "-c:v", "ppm", "-"]
         command += ["-map", "0:a?", "-c", "copy", "-f", "null", "-"]  # ffmpeg lets a film begin where its first used stream does
@@ -121,7 +127,7 @@ class Frames:
             try:
                 while (frame := _ppm(process.stdout, self.path, frame)) is not None:
                     count += 1
-                    yield (last := from_uint8(frame))
+                    yield (last := torch.from_numpy(frame).permute(2, 0, 1)[None])
             finally:
                 process.kill()
         if not count:
@@ -129,7 +135,7 @@ class Frames:
         for _ in range(count, self._count):  # the last frame is shown to the end
             yield last
 
-    def _pictures(self) -> Iterator[Float[Tensor, "1 3 height width"]]:
+    def _pictures(self) -> Iterator[UInt8[Tensor, "1 3 height width"]]:
         from PIL import Image as Pillow
 
         from dvlatent.images import _decoded  # a frame of any mode
@@ -138,7 +144,7 @@ class Frames:
         with Pillow.open(self.path) as photo:
             for index, seconds in enumerate(self._shown):
                 photo.seek(index)
-                picture, end = _decoded(photo), end + seconds
+                picture, end = torch.from_numpy(to_uint8(_decoded(photo))).permute(0, 3, 1, 2), end + seconds
                 for _ in range(count, max(round(end * self.fps), 1 if index == 0 else 0)):
                     count += 1
                     yield picture
@@ -258,10 +264,8 @@ def _ppm(stream: Any, path: Path, before: np.ndarray | None) -> np.ndarray | Non
     width, height = map(int, header[1].split())
     if width * height > MAX_PIXELS:
         raise ImageError(f"{path} has frames of {width}x{height} pixels; up to {MAX_PIXELS / 1e6:g} million are read.")
-    pixels = stream.read(3 * width * height)
-    if len(pixels) < 3 * width * height or (before is not None and before.shape != (height, width, 3)):
-        return None
-    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    pixels = np.empty((height, width, 3), np.uint8)
+    return pixels if stream.readinto(pixels) == pixels.size and (before is None or before.shape == pixels.shape) else None
 
 
 def _of_one_size(pieces: Iterable[Image]) -> Iterator[np.ndarray]:

@@ -157,17 +157,55 @@ def test_a_strip_shows_before_after_and_the_dial(shipped, photo, tmp_path):
     assert dial[1028 - 128] < -0.9 and dial[1028 // 2 + 50] < -0.9 and -0.1 < dial[200] < 0.1 and dial[50] == 1
 
 
-def test_the_command_filters_a_film(shipped, photo, tmp_path, capsys):
-    small = photo[..., 0:256, 90:346]
-    shots = torch.cat([small, torch.zeros_like(small), small.roll(4, -1)])
-    video.film(shots, tmp_path / "talk.mp4", fps=12, progress=False)
-    assert main(["filter", str(tmp_path / "talk.mp4"), "--age", "2"]) == 0
-    assert "1 frames without a face" in capsys.readouterr().out
-    edited, plain = (torch.cat(list(video.frames(tmp_path / name))) for name in ("talk-age+2.mp4", "talk.mp4"))
-    assert video.frames(tmp_path / "talk-age+2.mp4").fps == 12 and edited.shape == plain.shape == (3, 3, 256, 256)
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    """Three frames of 256 px at 12 a second; the middle one is black."""
+    photo = images.from_uint8(pytest.importorskip("skimage.data").astronaut())[..., 0:256, 90:346]
+    path = tmp_path_factory.mktemp("film") / "talk.mp4"
+    video.film(torch.cat([photo, torch.zeros_like(photo), photo.roll(4, -1)]), path, fps=12, progress=False)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webp"])
+def test_the_command_filters_a_film(suffix, shipped, talk, tmp_path, capsys):
+    source = tmp_path / f"talk.{suffix}"
+    if suffix == "mp4":
+        source.write_bytes(talk.read_bytes())
+    else:
+        first, *rest = (Pillow.fromarray(images.to_uint8(frame)[0]) for frame in video.frames(talk))
+        first.save(source, save_all=True, append_images=rest, duration=80, lossless=True)
+    assert main(["filter", str(source), "--age", "2", "--mark", "--json"]) == 0
+    said, progress = capsys.readouterr()
+    (record,) = json.loads(said)
+    assert record["faces"] == [{"frames": 2, "size_px": pytest.approx(190, abs=25)}] and record["out"] == str(tmp_path / "talk-age+2.mp4")
+    assert re.search(r"talk\.\w+ 100%.*frames/s, 00:00 left", progress)
+    edited, plain = (torch.cat(list(video.frames(path))) for path in (tmp_path / "talk-age+2.mp4", source))
+    assert float(video.frames(tmp_path / "talk-age+2.mp4").fps) == pytest.approx(12, abs=0.5) and edited.shape == plain.shape == (
+        3,
+        3,
+        256,
+        256,
+    )
     change = (edited - plain)[..., 60:160, 90:170].mean(dim=(1, 2, 3))
     assert float(change[0]) > 0.1 and abs(float(change[1])) < 0.02 and float(change[2]) > 0.1
-    assert "sound" not in streams(tmp_path / "talk-age+2.mp4") and len(list(tmp_path.iterdir())) == 2
+    assert "sound" not in streams(tmp_path / "talk-age+2.mp4") and b"edited: age +2" in (tmp_path / "talk-age+2.mp4").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_film_that_is_stopped_or_has_no_face_leaves_nothing(shipped, talk, tmp_path, capsys, monkeypatch):
+    video.film(torch.zeros(2, 3, 64, 64), tmp_path / "dark.mp4", fps=2, progress=False)
+    assert main(["filter", str(tmp_path / "dark.mp4"), "--age", "1"]) == 1 and "no face was found in this film" in capsys.readouterr().err
+    assert main(["filter", str(talk), "--age", "1", "--face", "1", "--out", str(tmp_path / "a.mp4")]) == 1
+    assert "there is no face number 1: 1 people found" in capsys.readouterr().err
+    (tmp_path / "a.mp4").write_text("older")
+
+    def stopped(frames, people, steps):
+        yield next(iter(frames))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dvlatent.distillation.film.edit", stopped)
+    assert main(["filter", str(talk), "--age", "1", "--overwrite", "--out", str(tmp_path / "a.mp4")]) == 130
+    assert (tmp_path / "a.mp4").read_text() == "older" and sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "dark.mp4"]
 
 
 def streams(path):
@@ -176,12 +214,11 @@ def streams(path):
     return "picture " * words.count("Video: ") + "sound " * words.count("Audio: ")
 
 
-def test_a_film_keeps_its_sound(shipped, tmp_path, capsys):
-    video.film(torch.zeros(2, 3, 64, 64), tmp_path / "silent.mp4", fps=2, progress=False)
+def test_a_film_keeps_its_sound(shipped, talk, tmp_path):
     tone = ["-f", "lavfi", "-i", "sine=frequency=440:duration=1", "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac"]
-    subprocess.run([get_ffmpeg_exe(), "-v", "error", "-i", tmp_path / "silent.mp4", *tone, tmp_path / "loud.mp4"], check=True)
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", "-i", talk, *tone, tmp_path / "loud.mp4"], check=True)
     assert streams(tmp_path / "loud.mp4").split() == ["picture", "sound"]
-    assert main(["filter", str(tmp_path / "loud.mp4"), "--age", "1", "--out", str(tmp_path / "new" / "out.mp4")]) == 0
-    assert "2 frames without a face" in capsys.readouterr().out
+    assert main(["filter", str(tmp_path / "loud.mp4"), "--age", "1", "--mark-corner", "--out", str(tmp_path / "new" / "out.mp4")]) == 0
     assert streams(tmp_path / "new" / "out.mp4").split() == ["picture", "sound"]
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"] and len(video.frames(tmp_path / "new" / "out.mp4")) == 2
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"] and len(video.frames(tmp_path / "new" / "out.mp4")) == 3
+    assert float(next(iter(video.frames(tmp_path / "new" / "out.mp4")))[..., -10:, -40:].mean()) < -0.3  # words on black

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvlatent.cli.arguments import add_overwrite, check_folder, check_out, file_and_number, real, shipped
-from dvlatent.errors import DvlatentError, ImageError, NoFace, ShapeError
+from dvlatent.errors import DvlatentError, ImageError, ShapeError
 
 if TYPE_CHECKING:
     from dvlatent.distillation.filter import Filter
@@ -30,24 +29,25 @@ def add(commands: argparse._SubParsersAction) -> None:
     one = commands.add_parser("filter", help="run a filter over photos and films")
     one.description = "Edit every face of photos, folders of photos and films, in its place. Several filters run one after the other."
     one.epilog = "A photo keeps its size, color profile, depth, transparency, date and copyright; place and camera are dropped."
-    one.add_argument("sources", type=Path, nargs="+", metavar="source", help="photos, folders of photos, films (mp4, mov, webm, gif)")
+    one.add_argument("sources", type=Path, nargs="+", metavar="source", help="photos, folders of photos, films (mp4, mov, webm, gif, webp)")
     for name in names:
         option = name.removesuffix("-filter")
         what = f"strength of the {option} filter, e.g. +2 or -1"
         one.add_argument(f"--{option}", dest=name, type=real, metavar="STRENGTH", help=what)
     file = "strength of a filter from its file, e.g. mine.safetensors:+2; may be given several times"
     one.add_argument("--filter", type=file_and_number, action="append", default=[], metavar="FILE:STRENGTH", help=file)
-    one.add_argument("--face", type=int, metavar="N", help="only one face of each picture: 0 is the largest (default all)")
+    one.add_argument("--face", type=int, metavar="N", help="only one face: 0 is the largest (of a film: the most to see) (default all)")
     one.add_argument("--out", type=Path, help="a file, or for several sources a folder (default the name with the edit, me-age+2.jpg)")
     add_overwrite(one)
     one.add_argument("--strip", action="store_true", help="instead of the photo: its face before and after, and the dial")
     one.add_argument("--json", action="store_true", help="for programs: what was done, as JSON")
-    one.add_argument("--mark", action="store_true", help="write into the metadata of every photo that it is edited, and how")
+    one.add_argument("--mark", action="store_true", help="write into the metadata of every picture that it is edited, and how")
     one.add_argument("--mark-corner", action="store_true", help="write 'edited' into the corner of every picture")
     one.set_defaults(run=_filter, resume="What is done stays; the same command goes on.", shipped=names)
 
 
 def _filter(arguments: argparse.Namespace) -> int:
+    from dvlatent import images
     from dvlatent.distillation.filter import in_words
     from dvlatent.zoo import load
 
@@ -67,7 +67,7 @@ def _filter(arguments: argparse.Namespace) -> int:
         (source, out, _), film = jobs[0], _is_film(jobs[0][0])
         if film and out.exists() and out.samefile(source):
             raise ImageError(f"{out} is the film itself, which is read until the end. Give another --out.")
-        check_out(out, arguments.overwrite, (".mp4", ".gif") if film else _photo_endings())
+        check_out(out, arguments.overwrite, (".mp4", ".gif") if film else images.KINDS)
     else:
         for folder in {out.parent for _, out, reason in jobs if not reason}:
             check_folder(folder)
@@ -81,7 +81,7 @@ def _filter(arguments: argparse.Namespace) -> int:
             begun = time.perf_counter()
             try:
                 record |= {"out": str(out), "edit": {one.name: strength for one, strength in steps}}
-                record["faces"] = _run(source, out, steps, arguments, words)
+                record["faces"] = _run(source, out, steps, arguments)
                 record["seconds"] = round(time.perf_counter() - begun, 2)
             except DvlatentError as error:
                 if alone and not arguments.json:
@@ -105,15 +105,9 @@ def _say(record: dict[str, Any], words: str, alone: bool) -> None:
     file, why = record["file"], record.get("error") or record.get("passed_over")
     if why:
         print(why if file in why else f"{file}: {why}", file=sys.stderr)
-    elif record["faces"] is not None:
+    else:
         count = len(record["faces"])
         print(f"{record['out']}: {words if alone else f'from {file}'}, {count} face{'s' * (count != 1)}")
-
-
-def _photo_endings() -> tuple[str, ...]:
-    from dvlatent import images
-
-    return tuple(images.KINDS)
 
 
 def _jobs(arguments: argparse.Namespace) -> Iterator[tuple[Path, Path, str]]:
@@ -128,7 +122,8 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[tuple[Path, Path, str]]:
         if source.is_dir():
             if not (inside := sorted(source.iterdir())):
                 raise ImageError(f"{source} has no files; photos that end in {', '.join(images.PHOTOS)} were needed.")
-            target = out or source.absolute().with_name(f"{source.absolute().name}-{arguments.edit}")
+            whole = source if source.name not in ("", "..") else source.resolve()
+            target = out or whole.with_name(f"{whole.name}-{arguments.edit}")
             jobs += [(file, _named(file, target, arguments.edit), _not_for_us(file)) for file in inside]
         else:
             whole = out if out and not several and not out.is_dir() else _named(source, out or source.parent, arguments.edit)
@@ -175,17 +170,16 @@ def _is_film(path: Path) -> bool:
     return path.suffix.lower() in video.KINDS
 
 
-def _run(source: Path, out: Path, steps: Steps, arguments: argparse.Namespace, words: str) -> list[dict[str, Any]] | None:
-    """Edit one file: the faces of a photo, None for a film."""
+def _run(source: Path, out: Path, steps: Steps, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Edit one file, and say which faces."""
     from dvlatent import images
+    from dvlatent.cli.film import filter_film
     from dvlatent.distillation.filter import changes, faces_of
 
     if _is_film(source):
         if arguments.strip:
             raise ImageError(f"{source} is a film, and a strip shows the faces of a photo. Leave --strip out.")
-        with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
-            _filter_film(source, out, steps, arguments, words)
-        return None
+        return filter_film(source, out, steps, arguments)
     picture = images.open(source)
     faces = faces_of(picture.shown, steps, arguments.face)
     edited = picture.changed(changes(picture.shown, steps, faces))
@@ -221,30 +215,3 @@ def _strip(before: Picture, after: Picture, faces: Sequence[Alignment], steps: S
             pen.text((at, y + 18), value, fill="gray", font=font.font_variant(size=16), anchor="mm")
         pen.ellipse([x - 11, y - 11, x + 11, y + 11], fill="black")
     return torch.cat([sheet, images.from_uint8(np.asarray(dials))], dim=2)
-
-
-def _filter_film(source: Path, out: Path, steps: Steps, arguments: argparse.Namespace, words: str) -> int:
-    from tqdm import tqdm
-
-    from dvlatent import images, video
-    from dvlatent.distillation.filter import apply_to_photo
-
-    if arguments.mark:
-        raise ImageError("the mark of a film is in its pictures: say --mark-corner instead of --mark.")
-    frames = video.frames(source, video.MOST_FPS[out.suffix.lower()])
-    without = 0
-
-    def pictures() -> Iterator[Any]:
-        nonlocal without
-        for frame in tqdm(frames, unit="frame"):
-            try:
-                edited = apply_to_photo(frame, steps, arguments.face)
-                yield images.marked(edited, "edited") if arguments.mark_corner else edited
-            except NoFace:
-                without += 1
-                yield frame
-
-    silent = not video.film(pictures(), out, float(frames.fps), progress=False, sound=source)
-    left = f"; {without} frames without a face stayed as they were" if without else ""
-    print(f"{out}: {words}{left}{'; its sound could not be kept' if silent else ''}")
-    return 0
