@@ -80,6 +80,7 @@ def visit(browser, course):  # noqa: F811
     def go(name, width=1280, **options):
         context = browser.new_context(viewport={"width": width, "height": 844}, **options)
         contexts.append(context)
+        context.set_default_timeout(120_000)  # a busy computer
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda request: troubles.append(request.url[:80]) if request.url.startswith("http") else None)
