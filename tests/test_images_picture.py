@@ -148,6 +148,26 @@ def test_dates_and_copyright_stay_and_places_go(small, suffix, orientation, tmp_
         assert written.size == ((150, 100) if orientation == 1 else (100, 150))
 
 
+MEMORY = """
+import resource, sys, torch
+from PIL import Image
+from dvlatent import images
+Image.new("RGB", (64, 64)).save("small.png")
+images.write(images.open("small.png"), "out.jpg")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+picture = images.open("large.jpg")
+assert picture.shown.shape == (1, 3, 4000, 4000)
+images.write(picture.changed([(slice(0, 500), slice(0, 500), torch.zeros(1, 3, 500, 500))]), "out.jpg")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 4000**2)
+"""
+
+
+def test_a_large_photo_takes_little_memory(tmp_path):
+    Image.new("RGB", (4000, 4000), (90, 120, 90)).save(tmp_path / "large.jpg")
+    done = subprocess.run([sys.executable, "-c", MEMORY], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 15  # bytes a pixel: the file's, the edited and the encoder's; as floats, each copy has 12
+
+
 def test_a_mark_is_seen_on_every_kind():
     for channels, depth in ((1, np.uint8), (2, np.uint16), (3, np.uint16), (4, np.uint8)):
         marked = images.Picture(np.full((90, 120, channels), np.iinfo(depth).max // 2, depth)).marked("edited").shown
