@@ -362,7 +362,7 @@ scores = {name: measure(images) for name, images in fakes.items()}
 clear, even, far = scores["long training"]
 print(f"long training: sure of {100 * clear:.0f} %, evenness {even:.2f}, Fréchet distance {far:.0f}; the other 2,500 real ones {frechet(first, second).value:.0f}")
 clear, even, far = scores["live"]
-print(f"live: sure of at least {20 * int(5 * clear)} %, evenness {even:.1f}, Fréchet distance at least {20 * int(far / 20)}")
+print(f"live: sure of at least {20 * int(5 * clear)} %, evenness {even:.1f}, Fréchet distance at least {min(20, int(far))}")
 
 # %% [markdown]
 # ## Almost indistinguishable?
@@ -495,7 +495,7 @@ plot.show(fig, alt="Two rows of four rings. Above: a thin streak in the middle, 
 (slow, _), (fast, _), (raw, smooth), (strong, tamed) = results.values()
 for name, (failed, cured) in {"(a)": (slow, smooth), "(b)": (fast, smooth), "(d)": (strong, tamed)}.items():
     print(f"{name} reaches at most {3 * (failed[1] // 3) + 2} of 8 places; cured, {cured[1]}")
-print(f"(c) without the average, points move at least {3 * int(raw[3] / smooth[3] / 3)} times as far in a turn")
+print(f"(c) without the average, points move at least {min(20, int(raw[3] / smooth[3]))} times as far in a turn")
 
 # %% [markdown]
 # **Check your guess:**
