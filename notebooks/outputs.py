@@ -83,6 +83,9 @@ def printed(text: str) -> str:
     """Printed lines in one box; neighbouring lines with the same columns become a table in it."""
     lines = text.rstrip("\n").split("\n")
     columns = [re.split(r" {2,}|\t", line.strip()) for line in lines]
+    for at, (line, head, below) in enumerate(zip(lines, columns, columns[1:], strict=False)):
+        if line.startswith("  ") and len(head) + 1 == len(below) > 2:
+            columns[at] = ["", *head]  # the names of all columns but the first
     box = ""
     for across, group in groupby(zip(lines, columns, strict=True), key=lambda pair: len(pair[1])):
         rows = list(group)

@@ -243,6 +243,11 @@ def test_printed_lines_are_one_box_and_columns_a_table():
     assert "&lt;kept&gt;" in html and html.count('class="row"') == 3 and "\u00a0\u00a0an indented" in html
 
 
+def test_names_of_columns_may_leave_the_first_one_out():
+    html = outputs.printed("            years   same\nraw            28   33 %\nboth           27   86 %\n")
+    assert html.count("<tr>") == 3 and "<tr><td></td><td>years</td><td>same</td></tr>" in html
+
+
 def test_a_film_keeps_every_frame_and_its_speed():
     file = io.BytesIO()
     frames = [Image.new("RGB", (32, 16), (at, at, at)) for at in (0, 100, 200)]
