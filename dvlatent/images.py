@@ -187,7 +187,7 @@ def heic_is_read() -> bool:
 
 def marked(image: Image, words: str) -> Image:
     """The pictures with words in the lower right corner, white on black, a thirtieth of the height: [batch, 3, height, width]."""
-    label = torch.from_numpy(_label(words, image.shape[2])[-image.shape[2] :, -image.shape[3] :])[None, None]
+    label = torch.tensor(_label(words, image.shape[2])[-image.shape[2] :, -image.shape[3] :])[None, None]
     result = image.clone()
     result[:, :, -label.shape[2] :, -label.shape[3] :] = label if image.dtype == torch.uint8 else as_floats(label).to(image)
     return result

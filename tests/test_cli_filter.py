@@ -173,7 +173,7 @@ def test_the_command_filters_a_film(suffix, shipped, talk, tmp_path, capsys):
         source.write_bytes(talk.read_bytes())
     else:
         first, *rest = (Pillow.fromarray(images.to_uint8(frame)[0]) for frame in video.frames(talk))
-        first.save(source, save_all=True, append_images=rest, duration=80, lossless=True)
+        first.save(source, save_all=True, append_images=rest, duration=83, lossless=True)
     assert main(["filter", str(source), "--age", "2", "--mark", "--json"]) == 0
     said, progress = capsys.readouterr()
     (record,) = json.loads(said)
