@@ -295,7 +295,7 @@ for step in train(*pair, seen.images, LIVE, labels=seen.labels):
     if step.index in (0, 29, 99, 199, LIVE.steps - 1):
         album[f"after {step.images:,}"] = step.ema(ten, digits)
 live = step.ema
-print(f"the classifier is sure of at least {20 * int(5 * sure(live(z), votes))} % of the live digits")
+print(f"the classifier is sure of at least {25 * int(4 * sure(live(z), votes))} % of the live digits")
 
 # %%
 fig = plot.labeled_grid(torch.cat(list(album.values())), rows=list(album), columns=[f"a {digit}" for digit in range(10)],
@@ -362,7 +362,7 @@ scores = {name: measure(images) for name, images in fakes.items()}
 clear, even, far = scores["long training"]
 print(f"long training: sure of {100 * clear:.0f} %, evenness {even:.2f}, Fréchet distance {far:.0f}; the other 2,500 real ones {frechet(first, second).value:.0f}")
 clear, even, far = scores["live"]
-print(f"live: sure of at least {20 * int(5 * clear)} %, evenness {even:.1f}, Fréchet distance at least {min(20, int(far))}")
+print(f"live: sure of at least {25 * int(4 * clear)} %, evenness {even:.1f}, Fréchet distance at least {min(20, int(far))}")
 
 # %% [markdown]
 # ## Almost indistinguishable?
@@ -427,7 +427,7 @@ twins, gap = nearest(samples)
 _, usual = nearest(held.images)
 print(f"distance to the nearest training digit: drawn {gap.median():.1f}, held-out real ones {usual.median():.1f}")
 fig = plot.labeled_grid(torch.cat([samples[:10], twins[:10]]), rows=["drawn", "nearest of\nthe 4,000"], columns=[""] * 10)
-plot.show(fig, alt="Two rows of ten digits. Below each drawn digit, the nearest real one: the same digit, alike in slant, never stroke for stroke.")
+plot.show(fig, alt="Two rows of ten digits. Below each drawn digit, the nearest real one: the same digit, alike in slant and width, with strokes that differ a little.")
 
 # %% [markdown]
 # ## Same vector, same digit
@@ -605,7 +605,7 @@ check("exercise 3", remedy, healed)
 # **Question:** do two networks with opposite tasks make each other better, until what one of them draws can hardly be told from what is real?
 #
 # **Answer:** yes, if neither wins too early. Points found all eight places of a ring though the generator never saw one, and half a minute was enough
-# for digits of which a classifier is sure four times in five. The losses only say who is ahead, not how good the pictures are. "Hardly told apart" is a matter
+# for digits of which a classifier is sure three times in four, or more. The losses only say who is ahead, not how good the pictures are. "Hardly told apart" is a matter
 # of who looks: the classifier can nearly always read the digits, while a fresh discriminator is right a little more often than by guessing.
 #
 # What this does not show: that faces are as easy. The game is the same, with R1 and EMA; the networks are much larger, and play for weeks.
