@@ -92,7 +92,8 @@ def test_every_file_of_a_folder_is_named_once(shipped, photo, tmp_path, capsys):
     (folder / "broken.jpg").write_bytes(b"no picture")
     (folder / "notes.txt").write_text("no photo at all")
     (folder / "phone.heic").write_bytes(b"what a phone writes")
-    her.resize((96, 96)).save(folder / "moves.webp", save_all=True, append_images=[her.rotate(9).resize((96, 96))])
+    moving = [her.rotate(turn).resize((256, 256)) for turn in range(6)]
+    moving[0].save(folder / "moves.webp", save_all=True, append_images=moving[1:], duration=100)
     assert main(["filter", str(folder), "--age", "1"]) == 0
     said = "".join(capsys.readouterr())
     for name in [path.name for path in folder.iterdir()]:
