@@ -61,7 +61,7 @@ def speed(folder: Path) -> None:
     older, identity = dvlatent.load("age-filter"), dvlatent.load("identity")
     loaded = time.perf_counter()
     frames = video.frames(folder / "ten.mp4")
-    people = film.follow(frames.pixels(), 30, older.aligner, identity)
+    people = film.track_people(frames.pixels(), 30, older.aligner, identity)
     followed = time.perf_counter()
     video.film(film.edit(frames.pixels(), people, [(older, 2.0)]), folder / "out.mp4", 30, progress=False, sound=frames.path)
     edited = time.perf_counter()
@@ -77,8 +77,8 @@ def steadiness() -> None:
     still, generator = images.from_uint8(skimage.data.astronaut()), torch.Generator().manual_seed(0)
     noisy = [images.to_uint8(still + torch.randn(still.shape, generator=generator) * 3 / 127.5) for _ in range(24)]
     frames = [torch.from_numpy(one).permute(0, 3, 1, 2) for one in noisy]
-    (person,) = film.follow(iter(frames), 24, older.aligner, identity)
-    quads = [alignment.quad for track in person.tracks for _, alignment, _ in track.places()]
+    (person,) = film.track_people(iter(frames), 24, older.aligner, identity)
+    quads = [alignment.quad for track in person.tracks for _, alignment, _ in track.positions()]
     new = list(film.edit(iter(frames), [person], [(older, 2.0)]))
     alone = [images.to_uint8(apply_to_photo(images.as_floats(frame), [(older, 2.0)])) for frame in frames]
     for name, squares, made in (

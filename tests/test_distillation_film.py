@@ -30,8 +30,8 @@ def brighter(aligner):
 
 
 @pytest.fixture(scope="module")
-def follow(aligner, identity):
-    return lambda frames: film.follow(iter(frames), FPS, aligner, identity)
+def tracked(aligner, identity):
+    return lambda frames: film.track_people(iter(frames), FPS, aligner, identity)
 
 
 def added(frames, people, older):
@@ -52,8 +52,8 @@ def meeting(recorded_faces):
     ]
 
 
-def test_one_person_is_followed_through_gaps_and_never_another(meeting, follow, brighter):
-    people = follow(meeting)
+def test_one_person_is_followed_through_gaps_and_never_another(meeting, tracked, brighter):
+    people = tracked(meeting)
     assert len(people) == 2
     for number, person in enumerate(people):
         left, right = added(meeting, [person], brighter).unbind(1)
@@ -66,12 +66,12 @@ def test_one_person_is_followed_through_gaps_and_never_another(meeting, follow, 
         assert float(his.diff().abs().max()) < 25.5 / (film.FADE_S * FPS) + 1  # never at once
 
 
-def test_who_comes_back_after_a_cut_is_the_same_person(recorded_faces, follow, brighter):
+def test_who_comes_back_after_a_cut_is_the_same_person(recorded_faces, tracked, brighter):
     one, other = recorded_faces[0:1], recorded_faces[3:4]
     paler = [picture((other, 240, 110 + index)).float() * 0.6 + 100 for index in range(4)]  # another scene
     frames = [picture((one, 80 + index, 130)) for index in range(5)]
     frames += [*(frame.round().to(torch.uint8) for frame in paler), *(picture((one, 240 - index, 130)) for index in range(3))]
-    people = follow(frames)
+    people = tracked(frames)
     assert [[(track.first, track.end) for track in person.tracks] for person in people] == [[(0, 5), (9, 12)], [(5, 9)]]
     left, right = added(frames, people[:1], brighter).unbind(1)
     assert left[:5].min() > 20 and right[9:].min() > 20 and right[:9].abs().max() == 0  # whole in the first and last frame of each scene
@@ -82,22 +82,22 @@ def test_the_edit_of_a_still_film_hardly_moves(photo, aligner, identity):
     still, generator = images.resize(photo, 384), torch.Generator().manual_seed(0)
     noisy = [still + torch.randn(still.shape, generator=generator) * 3 / 127.5 for _ in range(14)]
     frames = [torch.from_numpy(images.to_uint8(one)).permute(0, 3, 1, 2) for one in noisy]
-    (person,) = film.follow(iter(frames), 24, aligner, identity)
-    quads = torch.tensor([alignment.quad for _, alignment, _ in person.tracks[0].places()])
+    (person,) = film.track_people(iter(frames), 24, aligner, identity)
+    quads = torch.tensor([alignment.quad for _, alignment, _ in person.tracks[0].positions()])
     alone = torch.tensor([aligner.find(frame)[0].quad for frame in frames])
     assert float(quads.std(0).mean()) < min(0.12, 0.75 * float(alone.std(0).mean()))
 
 
-def test_repeated_frames_are_edited_once(meeting, follow, brighter):
+def test_repeated_frames_are_edited_once(meeting, tracked, brighter):
     frames = [frame for frame in meeting[:3] for _ in range(4)]
     calls = []
     counting = Filter(lambda image, strength: calls.append(len(image)) or image, "age", aligner=brighter.aligner)
-    new = list(film.edit(iter(frames), follow(frames), [(counting, 1.0)]))
+    new = list(film.edit(iter(frames), tracked(frames), [(counting, 1.0)]))
     assert len(new) == 12 and calls == [6]  # two people in three frames
     assert all(torch.equal(*pair) for pair in zip(new, frames, strict=True))
 
 
-def test_few_frames_are_held_at_a_time(meeting, follow, brighter):
+def test_few_frames_are_held_at_a_time(meeting, tracked, brighter):
     alive, most = set(), 0
 
     def numbered():
@@ -110,15 +110,15 @@ def test_few_frames_are_held_at_a_time(meeting, follow, brighter):
             yield frame
             del frame
 
-    people = follow(numbered())
+    people = tracked(numbered())
     assert most <= 3
     for frame in film.edit(numbered(), people, [(brighter, 2.0)]):
         del frame
     assert most <= film.CHUNK + 2
 
 
-def test_a_person_is_chosen_by_number(meeting, follow):
-    people = follow(meeting[:1])
+def test_a_person_is_chosen_by_number(meeting, tracked):
+    people = tracked(meeting[:1])
     assert film.chosen(people, None) == people and film.chosen(people, 1) == people[1:]
     with pytest.raises(NoFace, match="no face number 2: 2 people"):
         film.chosen(people, 2)

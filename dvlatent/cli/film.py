@@ -27,7 +27,7 @@ def filter_film(source: Path, out: Path, steps: Steps, arguments: Namespace) -> 
     fps, passes = float(frames.fps), 2 * len(frames)  # it is read twice: each time counts half a frame
     shown = "{desc} {percentage:3.0f}%|{bar}| {rate_noinv_fmt}, {remaining} left"
     with tqdm(total=passes, unit=" frames", unit_scale=0.5, desc=source.name, bar_format=shown, mininterval=0.5) as bar:
-        people = film.chosen(film.follow(_counted(frames, bar), fps, steps[0][0].aligner, load("identity")), arguments.face)
+        people = film.chosen(film.track_people(_counted(frames, bar), fps, steps[0][0].aligner, load("identity")), arguments.face)
         edited = film.edit(_counted(frames, bar), people, steps)
         pictures = (images.marked(frame, "edited") for frame in edited) if arguments.mark_corner else edited
         sounds = video.film(pictures, out, fps, progress=False, sound=source, note=arguments.note)

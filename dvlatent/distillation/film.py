@@ -44,7 +44,7 @@ class Track:
     size: tuple[int, int]  # height and width of the frames
     squares: list[np.ndarray] = field(default_factory=list)  # [4, 2] for each frame, as in `Alignment.quad`
     seen: list[bool] = field(default_factory=list)
-    looks: list[np.ndarray] = field(default_factory=list)  # what was in the square, 16x16 gray values
+    thumbnails: list[np.ndarray] = field(default_factory=list)  # what was in the square, 16x16 gray values
     people: dict[int, Tensor] = field(default_factory=dict)  # frame -> who it is, [128]
     opens: bool = False  # the scene or the film begins with it
     closes: bool = False
@@ -60,23 +60,23 @@ class Track:
         """The mean of what the identity network said."""
         return torch.stack(list(self.people.values())).mean(0)
 
-    def add(self, at: np.ndarray, look: np.ndarray, seen: bool) -> None:
+    def add(self, at: np.ndarray, thumbnail: np.ndarray, seen: bool) -> None:
         """One more frame."""
         self.squares.append(at)
-        self.looks.append(look)
+        self.thumbnails.append(thumbnail)
         self.seen.append(seen)
 
     def cut(self, frame: int) -> Track:
         """Keep what is before a frame; the rest is a track of its own."""
         at = frame - self.first
-        parts = (self.squares[at:], self.seen[at:], self.looks[at:], {k: v for k, v in self.people.items() if k >= frame})
-        self.squares, self.seen, self.looks = self.squares[:at], self.seen[:at], self.looks[:at]
+        parts = (self.squares[at:], self.seen[at:], self.thumbnails[at:], {k: v for k, v in self.people.items() if k >= frame})
+        self.squares, self.seen, self.thumbnails = self.squares[:at], self.seen[:at], self.thumbnails[:at]
         self.people = {k: v for k, v in self.people.items() if k < frame}
         rest = Track(frame, self.size, *parts, opens=True, closes=self.closes)
         self.closes = True
         return rest
 
-    def places(self) -> Iterator[tuple[int, Alignment, float]]:
+    def positions(self) -> Iterator[tuple[int, Alignment, float]]:
         """For every frame in which the edit is seen: the frame, the smoothed position, and the weight of the edit from 0 to 1."""
         from scipy.ndimage import distance_transform_edt
         from scipy.signal import savgol_filter
@@ -88,7 +88,7 @@ class Track:
         if window > 3:
             flat = savgol_filter(flat, window, 2, axis=0)
         before = np.maximum.accumulate(np.where(seen, frames, 0))
-        shown = [seen[i] or _correlation(self.looks[i], self.looks[before[i]]) > ALIKE for i in frames]
+        shown = [seen[i] or _correlation(self.thumbnails[i], self.thumbnails[before[i]]) > ALIKE for i in frames]
         lit = np.array([self.opens, *shown, self.closes])
         away = lit * np.inf if lit.all() else distance_transform_edt(lit)  # frames to the nearest one without the edit
         weights = np.minimum(away[1:-1] / max(FADE_S * self.fps, 1), 1)
@@ -99,7 +99,7 @@ class Track:
 
 @dataclass(eq=False)
 class Person:
-    """The tracks of one person, the first one first."""
+    """The tracks of one person, in the order of time."""
 
     tracks: list[Track]
 
@@ -110,7 +110,7 @@ class Person:
         return np.array([math.dist(quad[0], quad[3]) for quad in quads])
 
 
-def follow(frames: Iterable[Frame], fps: float, aligner: Aligner, identity: Identity) -> list[Person]:
+def track_people(frames: Iterable[Frame], fps: float, aligner: Aligner, identity: Identity) -> list[Person]:
     """The people of a film: who fills most of it comes first. The list may be empty.
 
     Whole frames are searched three times a second and where the scene changes; between, each face is followed by its landmarks, and a
@@ -131,7 +131,7 @@ def follow(frames: Iterable[Frame], fps: float, aligner: Aligner, identity: Iden
             done, live = done + live, []
         for track in live:
             _step(track, frame, aligner)
-        _apart(live)
+        _occluded(live)
         lost = any(track.seen[-2:] == [True, False] for track in live)
         if scene or lost or index - searched >= SEARCH_S * true_fps:
             searched = index
@@ -143,7 +143,7 @@ def follow(frames: Iterable[Frame], fps: float, aligner: Aligner, identity: Iden
                 track.people[index] = who
                 if slipped:  # at the frame in which the face changed most
                     spans = range(earlier + 1, index + 1)
-                    changed = [_correlation(track.looks[i - track.first], track.looks[i - 1 - track.first]) for i in spans]
+                    changed = [_correlation(track.thumbnails[i - track.first], track.thumbnails[i - 1 - track.first]) for i in spans]
                     live.append(track.cut(spans[int(np.argmin(changed))]))
                     live.remove(track)
                     done.append(track)
@@ -154,26 +154,26 @@ def follow(frames: Iterable[Frame], fps: float, aligner: Aligner, identity: Iden
     for track in done + live:
         track.fps = true_fps
         while not track.seen[-1]:  # a gap that has no end is none
-            track.squares.pop(), track.seen.pop(), track.looks.pop()
+            track.squares.pop(), track.seen.pop(), track.thumbnails.pop()
             track.closes = False
     return _people(done + live)
 
 
 def edit(frames: Iterable[Frame], people: Sequence[Person], steps: Steps) -> Iterator[Frame]:
     """The frames with the faces of these people edited, one by one; the people were found in the same frames."""
-    places: dict[int, list[tuple[Alignment, float]]] = {}
+    positions: dict[int, list[tuple[Alignment, float]]] = {}
     for person in people:
         for track in person.tracks:
-            for index, alignment, weight in track.places():
-                places.setdefault(index, []).append((alignment, weight))
+            for index, alignment, weight in track.positions():
+                positions.setdefault(index, []).append((alignment, weight))
     waiting: list[tuple[Frame, int]] = []
     start = 0
     for one in runs(frames):
         waiting.append(one)
         if len(waiting) == CHUNK:
-            yield from _edited(waiting, start, places, steps)
+            yield from _edited(waiting, start, positions, steps)
             start, waiting = start + CHUNK, []
-    yield from _edited(waiting, start, places, steps)
+    yield from _edited(waiting, start, positions, steps)
 
 
 def runs(frames: Iterable[Frame]) -> Iterator[tuple[Frame, int]]:
@@ -193,7 +193,7 @@ def runs(frames: Iterable[Frame]) -> Iterator[tuple[Frame, int]]:
 def chosen(people: Sequence[Person], face: int | None) -> Sequence[Person]:
     """All people, or only one (0 is who fills most of the film). Raises NoFace if there is none."""
     if not people:
-        raise NoFace("no face was found in this film. One from 40 px, seen from the front and upright, was needed for a third of a second.")
+        raise NoFace("no face was found in this film. One from 40 px, seen from the front and upright, was needed.")
     if face is None:
         return people
     if not 0 <= face < len(people):
@@ -213,15 +213,15 @@ def _step(track: Track, frame: Frame, aligner: Aligner) -> None:
         moved = square(quad[0] + across * (quad[3] - quad[0]) + down * (quad[1] - quad[0]))
         sides = [math.dist(one[0], one[3]) for one in (quad, moved)]
         seen = math.dist(quad.mean(0), moved.mean(0)) < 0.35 * sides[0] and 0.7 < sides[1] / sides[0] < 1.4
-    track.add(moved if seen else quad, _look(face), seen)
+    track.add(moved if seen else quad, _thumbnail(face), seen)
 
 
-def _apart(live: Sequence[Track]) -> None:
+def _occluded(live: Sequence[Track]) -> None:
     """Where two tracks meet, one face hides the other: the track that looks less like itself is not seen."""
     for index, one in enumerate(live):
         for other in live[:index]:
             if one.seen[-1] and other.seen[-1] and _near(one.squares[-1], other.squares[-1], 0.3):
-                liker = [_correlation(track.looks[-1], np.mean(track.looks[-10:-1], axis=0)) for track in (one, other)]
+                liker = [_correlation(track.thumbnails[-1], np.mean(track.thumbnails[-10:-1], axis=0)) for track in (one, other)]
                 (one if liker[0] < liker[1] else other).seen[-1] = False
 
 
@@ -229,14 +229,15 @@ def _search(live: Sequence[Track], frame: Frame, index: int, scene: bool, aligne
     """Tracks that begin in this frame; faces that a track has lost are given back to it."""
     new = []
     for found in aligner.find(frame):
-        quad, face = np.array(found.quad), crop(frame, found, SIZE_PX)
+        quad = np.array(found.quad)
         known = [track for track in live if _near(track.squares[-1], quad, 0.5)]
         if any(track.seen[-1] for track in known):
             continue
+        thumbnail = _thumbnail(crop(frame, found, SIZE_PX))
         if known:
-            known[0].squares[-1], known[0].seen[-1], known[0].looks[-1] = quad, True, _look(face)
+            known[0].squares[-1], known[0].seen[-1], known[0].thumbnails[-1] = quad, True, thumbnail
         else:
-            new.append(Track(index, tuple(frame.shape[2:]), [quad], [True], [_look(face)], opens=scene))
+            new.append(Track(index, tuple(frame.shape[2:]), [quad], [True], [thumbnail], opens=scene))
     return new
 
 
@@ -263,10 +264,10 @@ def _people(tracks: Sequence[Track]) -> list[Person]:
 def _edited(
     waiting: Sequence[tuple[Frame, int]],
     start: int,
-    places: dict[int, list[tuple[Alignment, float]]],
+    positions: dict[int, list[tuple[Alignment, float]]],
     steps: Steps,
 ) -> Iterator[Frame]:
-    jobs = [(i, *place) for i in range(len(waiting)) for place in places.get(start + i, [])]
+    jobs = [(i, *position) for i in range(len(waiting)) for position in positions.get(start + i, [])]
     frames = [frame for frame, _ in waiting]
     if jobs:
         before = after = torch.cat([crop(frames[i], alignment, steps[0][0].size_px) for i, alignment, _ in jobs])
@@ -274,9 +275,9 @@ def _edited(
             after = one(after, strength)
         for (i, alignment, weight), face, change in zip(jobs, before.split(1), (after - before).split(1), strict=True):
             frames[i] = frames[i].clone()
-            for rows, columns, share, more in laid(in_tone(face, change), alignment):
+            for rows, columns, mask, more in laid(in_tone(face, change), alignment):
                 window = frames[i][:, :, rows, columns]
-                window.copy_((window + 127.5 * weight * share * more).round_().clamp_(0, 255))
+                window.copy_((window + 127.5 * weight * mask * more).round_().clamp_(0, 255))
     for frame, (_, times) in zip(frames, waiting, strict=True):
         for _ in range(times):
             yield frame
@@ -286,7 +287,7 @@ def _near(one: np.ndarray, other: np.ndarray, sides: float) -> bool:
     return math.dist(one.mean(0), other.mean(0)) < sides * max(math.dist(quad[0], quad[3]) for quad in (one, other))
 
 
-def _look(face: Float[Tensor, "1 3 size size"]) -> np.ndarray:
+def _thumbnail(face: Float[Tensor, "1 3 size size"]) -> np.ndarray:
     """What a face looks like, coarsely: [16, 16], without the edges of the square."""
     edge = face.shape[-1] // 8
     return images.resize(face[:, :, edge:-edge, edge:-edge].mean(1, keepdim=True), 16)[0, 0].numpy()
