@@ -190,8 +190,8 @@ def mend(before: Image, after: Image, parts: Tensor, parts_after: Tensor, recolo
             old = old * light
         if part == HAIR:  # gray stays gray: hair takes the hue of before, and its own saturation where that is less
             gray = luminance(new)
-            share = (saturation(new) / saturation(old).clamp_min(1e-3)).clamp(0, 1)
-            old = gray + share * (old - gray)
+            fraction = (saturation(new) / saturation(old).clamp_min(1e-3)).clamp(0, 1)
+            old = gray + fraction * (old - gray)
         gain = (old / new.clamp_min(0.02)).clamp(0.6, 1.6)
         enough = (both.sum(dim=(2, 3), keepdim=True) > 30).to(gain)
         now = now * (1 + enough * F.avg_pool2d(parts_after[:, [part]], 5, 1, 2) * (gain - 1))
