@@ -115,7 +115,7 @@ print(f"mean change of a pixel: {change[0]:.3f} aligned, {change[1]:.3f} not ali
 with torch.no_grad():
     change = older(face, older.high) - face  # from -2 to 2; 0 is gray below
 fig = plot.strip(torch.cat([face, change.clamp(-1, 1), (face + change).clamp(-1, 1)]), titles=["the face", "what is added", "their sum"], caption="Gray is nothing, light is lighter, dark is darker: gray hair, eye bags, folds, and teeth.")
-plot.show(fig, alt="The aligned face, the change on gray ground with light hair and dark and light lines at eyes, forehead and mouth, and the sum of both: the face, older.")
+plot.show(fig, alt="The aligned face, the change on gray ground with bluish hair and dark and light lines at eyes, forehead and mouth, and the sum of both: the face, older.")
 
 # %% [markdown]
 # ## Step 4: paste back
@@ -243,7 +243,7 @@ for count in shown:
 
 # %%
 fig = plot.strip(torch.cat(list(shown.values())), titles=[f"{count} passes" if count else "the photo" for count in shown], caption="What is small in one pass adds up.")
-plot.show(fig, alt="The aligned face after 0, 1, 2, 4 and 8 passes: older at 2, gray and hard at 4, and at 8 a mask with white hair, holes of light and torn lines.")
+plot.show(fig, alt="The aligned face after 0, 1, 2, 4 and 8 passes: older at 2, with light rims around the eyes at 4, and at 8 a mask with bluish hair, holes of light and torn lines.")
 
 # %%
 fig, (left, right) = plot.chart(columns=2, height=3.6)
@@ -257,6 +257,32 @@ plot.show(fig, alt="Two curves over eight passes: the years added, and the ident
 # %% [markdown]
 # **Check your guess.** The first four passes add nearly all of the years; then the judge sees no more age, while the picture falls apart and the person is lost. The network never
 # saw its own pictures: each pass makes a little mistake, and the next one takes it for a face. A filter is made for one pass.
+#
+# ## Some kilos more
+#
+# Real apps also make faces fuller and thinner. No predictor of weight is needed to find that direction: lesson 05's landmarks say how wide jaw and cheeks are, over
+# the distance of the eyes (`python recipes/fuller_direction.py`). By hand, from the 68 points:
+
+# %%
+from dvlatent.faces.landmarks import fullness
+
+fuller, landmarks = dvlatent.load("fuller-direction"), dvlatent.load("landmarks")
+w = dvlatent.truncate(faces.mapping(dvlatent.normal([20_005, 20_007], faces.z_dim)), toward=faces.w_mean, psi=0.8)
+with torch.no_grad():
+    rows = torch.cat([faces.preview(fuller.move(dvlatent.broadcast(w, faces.num_layers), amount)).clamp(-1, 1) for amount in (-2, 0, 2)])
+points = landmarks.points(rows)
+width = sum((points[:, left] - points[:, 16 - left]).norm(dim=1) for left in (3, 4, 5)) / 3
+wide = width / (points[:, 45] - points[:, 36]).norm(dim=1)
+check("the width of jaw and cheeks, over the eyes", wide, fullness(points))
+thin, own, full = wide.reshape(3, 2).mean(dim=1).tolist()
+print(f"jaw and cheeks, to the nearest ten: {round(100 * (thin / own - 1), -1):+.0f} % and {round(100 * (full / own - 1), -1):+.0f} %")
+order = [0, 2, 4, 1, 3, 5]
+fig = plot.strip(rows[order], titles=2 * ["-2 steps", "as drawn", "+2 steps"], caption="Two generated people, thinner and fuller.")
+plot.show(fig, alt="A man and a laughing woman, three times each: with a gaunt face, as drawn, and with a round face and a fuller chin; the walls behind them change as well.")
+
+# %% [markdown]
+# The generator draws it well, the wall behind included. A filter like ours does it badly: it adds a change to a photo, and the old outline of the cheek
+# would still be seen beside the new one. For that, a network must move pixels, not add to them.
 #
 # ## Try it
 #
