@@ -394,8 +394,8 @@ def distinguish(real, fake, steps=120):
 mixed = real_digits[torch.randperm(5000, generator=torch.Generator().manual_seed(0))]
 rivals = {"live": fakes["live"][:2000], "long training": fakes["long training"][:2000], "real": mixed[2000:4000]}
 accuracy = {name: distinguish(mixed[:2000], pictures) for name, pictures in rivals.items()}
-most = max(accuracy["long training"], accuracy["real"])
-print(f"right about live digits at least {25 * int(4 * accuracy['live'])} % of the time, about long-trained and real ones at most {20 * math.ceil(5 * most)} %")
+right = [100 * accuracy[name] for name in ("live", "long training", "real")]
+print(f"right about live digits at least {min(70, int(right[0]))} % of the time, about long-trained and real ones at most {max(65, math.ceil(max(right[1:])))} %")
 
 # %%
 fig, axes = plot.chart(height=3.4)
