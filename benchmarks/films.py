@@ -4,7 +4,7 @@ The speed is that of a film of 1280x720 pixels with a face of 200 px, on a quiet
 one. The memory is the most that the process held. How steady: the astronaut, 24 times with the noise of a camera (3 levels), edited as a
 film and photo by photo; the standard deviation over the frames of the edit, in levels of 255, and of the corners of the face's square,
 in pixels. The sheet shows a film with all at once: held upright by its tag, uneven times, sound, and two people: one grows, the other
-shrinks and is covered for a third of a second. Above are frames of the film, below the same with face 0, the second one, made older.
+shrinks and is covered for a third of a second. Above are frames of the film, below the same with face 0, the first one, made older.
 """
 
 from __future__ import annotations
