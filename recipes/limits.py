@@ -48,7 +48,7 @@ class Readers:
         found["finder age"], found["finder male"] = self.finder(face).T
         return found | dict(zip(("lightness", "red", "yellow"), skin_median(face).T, strict=True))
 
-    def drawn(self, face: Image) -> Columns:
+    def read(self, face: Image) -> Columns:
         """All that is known of a face."""
         yaw = self.landmarks(face)[:, self.landmarks.names.index("yaw")]
         return self.scores(face) | {"yaw": yaw, "identity": self.identity(face)}
@@ -89,8 +89,8 @@ def make(out: Path, faces: int = 2000, tables: str = ",".join(TABLES), pool: Pat
         checkpoint.save(out, known, about | {"command": command("limits", out, faces=faces), "licence": LICENSE})
 
     if "drawn" in wanted:
-        one = measured(rows, "drawn", lambda row: readers.drawn(face(row)))
-        seventy = measured(half, "psi 0.7", lambda row: readers.drawn(natural(readers.faces, readers.faces.preview, FIRST_SEED + row, 0.7)))
+        one = measured(rows, "drawn", lambda row: readers.read(face(row)))
+        seventy = measured(half, "psi 0.7", lambda row: readers.read(natural(readers.faces, readers.faces.preview, FIRST_SEED + row, 0.7)))
         for name, columns, angle in zip(("drawn", "psi 0.7"), (one, seventy), expected_angles(one, seventy), strict=True):
             columns.pop("identity")
             write(name, columns | {"expected angle": angle})

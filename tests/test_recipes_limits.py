@@ -57,6 +57,6 @@ def test_the_shipped_table_is_of_the_shipped_networks():
     for row in (0, 7):
         face = draw(readers.faces, readers.faces.preview, about["first_seed"] + row, 1.0)
         aged = readers.against(face, limits.as_bytes(readers.filter(face, about["strength"])))
-        for name, found in (("drawn", readers.drawn(face)), ("inverted", readers.against(face, readers.inverted(face))), ("aged", aged)):
+        for name, found in (("drawn", readers.read(face)), ("inverted", readers.against(face, readers.inverted(face))), ("aged", aged)):
             for column in ("age", "lightness", "yellow"):
                 assert abs(float(known[name][column][row]) - float(found[column])) < 0.5, f"{name}: {column} of face {row}"
