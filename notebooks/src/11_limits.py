@@ -257,7 +257,7 @@ shown = [drawn["expected angle"][few].argmin(), drawn["expected angle"][few].arg
 before, encoder = pictures(shown), dvlatent.load("encoder")
 rows = torch.cat([before, faces.preview(dvlatent.broadcast(encoder(before), faces.num_layers)), filter_(before, about["strength"])])
 titles = ["darkest", "lightest", "under 13", "over 55", "glasses", "turned"]
-fig = plot.labeled_grid(rows, rows=["drawn", "inverted", "aged"], columns=titles, caption="Inversion finds like people, and loses hats, hands and hair. The filter keeps them; the child stays a child.")
+fig = plot.labeled_grid(rows, rows=["drawn", "inverted", "aged"], columns=titles, caption="Inverted: like people, but the first lost his hair, and clothes differ. Aged: lines; the child stays a child.")
 plot.show(fig, alt="Six portraits in columns, as drawn, inverted and aged. Inverted, pose and features are alike, clothes and hair differ. Aged, adults have lines and "
           "folds; the child's cheeks have folds, and she is a child still.")
 
