@@ -1,6 +1,7 @@
 """`dvlatent pairs`, `distill` and `export`, in words and files, with toys in the place of the real networks."""
 
 import re
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -229,13 +230,13 @@ def test_impossible_wishes_are_refused_at_once(folder, tmp_path, capsys):
 
 
 def test_the_recipe_does_the_trainings_of_a_chain_and_goes_on(toys, small_house, tmp_path, monkeypatch):
-    """Three trainings: the second begins with the first one's weights, the last one's factor is given; what is finished is kept."""
+    """Three trainings before the last: the second begins with the first one's weights, a factor is given; what is finished is kept."""
     chain = {"age-1": ("stop_after", 2), "age-2": ("start", "age-1"), "age": ("amplify", 1.2)}
     stages = {name: replace(recipe.STAGES[name], steps=3, config={"batch": 2}, **{key: value}) for name, (key, value) in chain.items()}
     monkeypatch.setattr(recipe, "STAGES", stages)
     monkeypatch.setattr(recipe, "PAIRS", {"age": ["--edit", "age:-2..+2", "--first-seed", "2", "--count", "4"]})
     monkeypatch.setattr(recipe, "HOLDOUT", 2)
-    monkeypatch.setattr(recipe, "FINISH", {})
+    monkeypatch.setattr(recipe.last_training, "make", lambda what, start, out, pool, command: shutil.copy(start, out))
     recipe.make(tmp_path / "age-filter.safetensors", "age", tmp_path / "pool")
     made = {name: checkpoint.load(tmp_path / "pool" / f"{name}.safetensors", "filter")[1] for name in chain}
     about = load(tmp_path / "age-filter.safetensors").about
@@ -252,6 +253,7 @@ def test_every_chain_of_the_recipe_ends_in_a_filter_that_we_ship():
         assert stage.start is None or stage.start in recipe.STAGES
         assert replace(DistillConfig(), **{"steps": stage.steps, **stage.config}).batch == 4
         assert name.split("-")[0] in recipe.PAIRS and (name in recipe.PAIRS) == (f"{name}-filter" in zoo.LOADERS)
+    assert set(recipe.LAST_FROM) == set(recipe.last_training.PLANS) and set(recipe.LAST_FROM.values()) <= set(recipe.STAGES)
 
 
 # export
