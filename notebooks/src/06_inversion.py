@@ -145,7 +145,7 @@ plot.show(fig, alt="Two falling curves on a logarithmic axis. Adam's falls from 
 # > **Predict:** we shift the astronaut by 8 pixels, darken her, blur her; and we take strangers. Which way does not mind the dark? Which minds the shift?
 
 # %%
-strangers = faces.mapping(dvlatent.normal([4, 18], faces.z_dim))
+strangers = faces.mapping(dvlatent.normal([4, 22], faces.z_dim))
 with torch.no_grad():
     people = faces.preview(dvlatent.broadcast(dvlatent.truncate(strangers, toward=faces.w_mean, psi=0.7), faces.num_layers)).clamp(-1, 1)
 views = {"shifted": face.roll((8, 8), (2, 3)), "darker": 0.6 * face - 0.4, "blurred": images.resize(images.resize(face, 32), 256)}
