@@ -56,7 +56,7 @@ def _load(name: str | Path) -> Any:
     if Path(name).suffix == ".safetensors":
         from dvlatent import checkpoint
 
-        readers = {"filter": read_filter, "edit": checkpoint.load_edit}
+        readers = {"filter": read_filter, "edit": checkpoint.load_edit, "stylegan2": read_stylegan2}
         return readers.get(checkpoint.kind(name), checkpoint.load_direction)(name)
     names = ", ".join(LOADERS)
     raise CheckpointError(f"there is nothing called '{name}': say one of {names}, or the path of a direction, edit or filter.")
@@ -101,6 +101,29 @@ def read_filter(path: str | Path) -> Any:
         return Filter(_filled(student, tensors, path), str(description["direction"]), low, high, size_px, LOADERS["aligner"], description)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a complete filter: {error}. Train it again with `dvlatent distill`.") from error
+
+
+def read_stylegan2(path: str | Path) -> Any:
+    """A generator that `dvlatent convert` wrote. Raises CheckpointError for anything else."""
+    tensors, description = _read(path, "stylegan2")
+    return stylegan2(tensors, description.get("config"), path)
+
+
+def stylegan2(tensors: dict[str, Any], config: Any, path: str | Path) -> Any:
+    """A StyleGAN2 of the shape that a file states, filled with its tensors. Raises CheckpointError for what does not fit."""
+    from dvlatent.stylegan.stylegan2 import StyleGAN2, StyleGAN2Config
+
+    try:
+        limits = {"z_dim": (1, 8192), "w_dim": (1, 8192), "classes": (0, 2**16), "mapping_layers": (1, 64), "colors": (1, 3)}
+        sizes = {name: files.number(config[name], *limit, whole=True) for name, limit in limits.items()}
+        channels = tuple(files.number(one, 1, 4096, whole=True) for one in config["channels"])
+        if not 4 <= len(channels) <= 9 or sizes["colors"] == 2:
+            raise ValueError(f"it has {len(channels)} blocks and {sizes['colors']} colors; 4 to 9 (32 to 1024 px), and 1 or 3, were needed")
+        gains = {"lr_multiplier": files.number(config["lr_multiplier"], 1e-6, 100), "clamp": files.number(config["clamp"], 0, 1e6)}
+        make = partial(StyleGAN2, StyleGAN2Config(channels, **sizes, **gains))
+        return _filled(_fitting(make, tensors, path), tensors, path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{Path(path).name} is not a complete StyleGAN2: {error}. Run `dvlatent convert` again.") from error
 
 
 def read_cyclegan(path: str | Path) -> Any:

@@ -1,4 +1,4 @@
-"""Generated faces on the command line: `dvlatent generate`, `walk` and `mix`."""
+"""Generated faces on the command line: `dvlatent generate`, `walk`, `mix` and `convert`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from dvlatent.cli.arguments import add_overwrite, add_psi, check_folder, check_out, layers, numbers, seeds_in_words, sheet_px
+from dvlatent.cli.arguments import add_overwrite, add_psi, check_folder, check_out, command_of, layers, numbers, seeds_in_words, sheet_px
 from dvlatent.errors import DvlatentError
 
 SEEDS = {"type": numbers, "metavar": "N[-M][,...]"}
@@ -14,7 +14,7 @@ TILE_PX = 512  # side of a face in a table
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add the three commands."""
+    """Add the four commands."""
     generate = commands.add_parser("generate", help="render faces from seeds")
     generate.description = "Render the face of each seed, one file a seed, or all on one sheet."
     generate.add_argument("--seeds", **SEEDS, default=[85], help="one seed or several: 85 or 3,5,90-95 (default 85)")
@@ -47,6 +47,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     mix.add_argument("--out", type=Path, default=Path("mix.jpg"), help="a .png, .jpg or .webp file (default mix.jpg)")
     add_overwrite(mix)
     mix.set_defaults(run=_mix, resume="Nothing was written.")
+
+    convert = commands.add_parser("convert", help="a StyleGAN2 of others, from NVIDIA's pickle to .safetensors")
+    convert.description = "Read a network pickle of stylegan2-ada-pytorch as data: nothing in it is run. `dvlatent.load` reads the result."
+    convert.add_argument("pickle", type=Path, help="a .pkl file with G_ema in it, 32 to 1024 px")
+    convert.add_argument("out", type=Path, help="a .safetensors file")
+    add_overwrite(convert)
+    convert.set_defaults(run=_convert, resume="Nothing was written.")
 
 
 def _generate(arguments: argparse.Namespace) -> int:
@@ -125,4 +132,18 @@ def _mix(arguments: argparse.Namespace) -> int:
     images.write(sheet, arguments.out)
     which = arguments.layers if isinstance(arguments.layers, str) else f"{min(arguments.layers)} to {max(arguments.layers)}"
     print(f"{arguments.out}: rows {seeds_in_words(rows)}; columns {seeds_in_words(cols)} give the {which} layers; psi {arguments.psi:g}")
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from dvlatent import checkpoint, zoo
+    from dvlatent.stylegan.nvidia_pickle import read_pickle
+
+    check_out(arguments.out, arguments.overwrite, [".safetensors"], "out")
+    tensors, config = read_pickle(arguments.pickle)
+    generator = zoo.stylegan2(tensors, config, arguments.pickle)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(arguments.out, tensors, {"kind": "stylegan2", "config": config, "command": command_of(arguments)})
+    labels = f", {generator.classes} labels" if generator.classes else ""
+    print(f"{arguments.out}: a StyleGAN2 of {generator.resolution} px, {generator.num_layers} layers{labels}. dvlatent.load reads it.")
     return 0
