@@ -91,8 +91,8 @@ class StyleGAN2(nn.Module):
         x, image = self.constant.expand(len(ws), -1, -1, -1), None
         for i, block in enumerate(self.blocks):
             styles = ws[:, max(2 * i - 1, 0) : 2 * i + 2]  # the w of the picture is the first of the next block
-            x, drawn = block(x, styles, noise)  # [batch, channels, 4 << i, 4 << i]
-            image = drawn if image is None else upsample(image) + drawn
+            x, picture = block(x, styles, noise)  # [batch, channels, 4 << i, 4 << i]
+            image = picture if image is None else upsample(image) + picture
         return image.expand(-1, 3, -1, -1).to(given).contiguous()
 
 
