@@ -3,7 +3,7 @@
 Pairs are drawn into a folder of --pool, then a student learns from them in several trainings: first with losses at 128 px and with a
 discriminator; the last ones at 256 px with the pixel and the perceptual loss alone, which removes the specks and fringes that a
 discriminator leaves. Then it learns what is fine, such as wrinkles and teeth, from pairs of full renders (`last_training.py`). Smile and
-gender begin with weights of the age filter, fuller with those of smile: those trainings come first.
+gender begin with weights of the age filter: its trainings come first.
 Several processes:
 `accelerate launch --multi_gpu --num_processes 2 recipes/filters.py age --out age-filter.safetensors`.
 """
@@ -54,13 +54,11 @@ STAGES = {
     "gender": Stage(1400, LAST, start="gender-3", amplify=1.05),
 }
 
-LAST_FROM = {"age": "age", "smile": "smile", "gender": "gender", "fuller": "smile"}  # the training that the last one begins with
-
 
 def make(out: Path, what: str, pool: Path) -> None:
     """Draw the pairs of a filter, and do all trainings that lead to it. Pairs and finished trainings are kept in `pool`."""
     pool.mkdir(parents=True, exist_ok=True)
-    trained = train(LAST_FROM[what], pool)
+    trained = train(what, pool)
     if is_first():
         last_training.make(what, trained, out, pool, command=f"python recipes/filters.py {what} --out {what}-filter.safetensors")
 
@@ -97,5 +95,5 @@ def is_first() -> bool:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, pool=Path("build/filters"))
-    arguments.add_argument("what", choices=list(LAST_FROM), help="the edit of the filter")
+    arguments.add_argument("what", choices=list(PAIRS), help="the edit of the filter")
     sys.exit(run(make, arguments, kept="Pairs, finished trainings and the run are kept in --pool; the same command goes on from there."))

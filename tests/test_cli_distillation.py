@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import filters as recipe
@@ -138,7 +138,6 @@ def test_edits_in_words(text, edit):
             parse_edit(wrong)
 
 
-
 # distill
 
 
@@ -253,7 +252,11 @@ def test_every_chain_of_the_recipe_ends_in_a_filter_that_we_ship():
         assert stage.start is None or stage.start in recipe.STAGES
         assert replace(DistillConfig(), **{"steps": stage.steps, **stage.config}).batch == 4
         assert name.split("-")[0] in recipe.PAIRS and (name in recipe.PAIRS) == (f"{name}-filter" in zoo.LOADERS)
-    assert set(recipe.LAST_FROM) == set(recipe.last_training.PLANS) and set(recipe.LAST_FROM.values()) <= set(recipe.STAGES)
+    assert set(recipe.PAIRS) == set(recipe.last_training.PLANS)
+    for name, plan in recipe.last_training.PLANS.items():
+        about = checkpoint.load(zoo.WEIGHTS / f"{name}-filter.safetensors", "filter")[1]
+        assert about["config"] == asdict(recipe.last_training.LastConfig(steps=plan.steps)) and about["amplified"] == plan.bolder
+        assert about.get("years") == plan.about.get("years")
 
 
 # export

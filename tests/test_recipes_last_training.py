@@ -51,9 +51,9 @@ def test_a_head_that_widens_may_cover_background():
 
 def test_a_pair_is_refused_for_the_first_rule_that_it_breaks():
     names = ("smile", "mouth_open", "eyes_open", "yaw", "pitch", "roll", "glasses")
-    young = {**dict.fromkeys(names, 0.0), "age": 30.0, "male": 0.1, "finder_male": 0.1, "fullness": 1.3}
+    young = {**dict.fromkeys(names, 0.0), "age": 30.0, "male": 0.1, "finder_male": 0.1}
     young |= {"person": torch.zeros(128), "detail": 1.0}
-    old, age, fuller = {**young, "age": 50.0, "detail": 1.2}, recipe.PLANS["age"], recipe.PLANS["fuller"]
+    old, age, smile = {**young, "age": 50.0, "detail": 1.2}, recipe.PLANS["age"], recipe.PLANS["smile"]
     assert recipe.refuse(age, young, old, 2.0) == ""
     assert recipe.refuse(age, young, {**old, "age": 32.0, "male": 0.9}, 2.0) == "age did not move"
     assert recipe.refuse(age, young, {**old, "person": torch.ones(128)}, 2.0) == "another person"
@@ -62,8 +62,8 @@ def test_a_pair_is_refused_for_the_first_rule_that_it_breaks():
     assert recipe.refuse(age, young, {**old, "detail": 0.9}, 2.0) == "no finer"
     assert recipe.refuse(age, old, young, -2.0) == ""
     assert recipe.refuse(age, old, {**young, "age": 49.0}, -2.0) == "age did not move"
-    assert recipe.refuse(fuller, young, {**young, "fullness": 1.4, "detail": 0.9}, 2.0) == ""
-    assert recipe.refuse(fuller, young, {**young, "fullness": 1.4, "age": 45.0}, 2.0) == "age changed"
+    assert recipe.refuse(smile, young, {**young, "smile": 0.5, "detail": 0.9}, 2.0) == ""
+    assert recipe.refuse(smile, young, {**young, "smile": 0.5, "age": 45.0}, 2.0) == "age changed"
 
 
 def test_strengths_are_a_matter_of_the_seed():
