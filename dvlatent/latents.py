@@ -83,13 +83,18 @@ def mean(latents: Latent, weights: Float[Tensor, " batch"] | None = None) -> Flo
     return (fractions * latents).sum(dim=0, keepdim=True)
 
 
-def truncate(ws: Latent, *, toward: Float[Tensor, " w"], psi: float) -> Latent:
+def truncate(ws: Latent, *, toward: Float[Tensor, " w"], psi: float, cutoff: int | None = None) -> Latent:
     """Pull every latent toward the average face (Karras et al. 2019, appendix B).
 
-    psi = 1 changes nothing, psi = 0 gives the average face; 0.7 is the usual choice.
+    psi = 1 changes nothing, psi = 0 gives the average face; 0.7 is the usual choice. With `cutoff`, ws [batch, layer, w] are pulled
+    in their first `cutoff` layers only: shapes are those of the average, colors stay.
     """
     if toward.shape != ws.shape[-1:]:
         raise ShapeError(f"truncate pulls toward one w of {ws.shape[-1]} numbers; this is {list(toward.shape)}. Give generator.w_mean.")
+    if cutoff is not None:
+        if ws.ndim != 3 or not 0 <= cutoff <= ws.shape[1]:
+            raise ShapeError(f"a cutoff is one of the layers of ws [batch, layer, w]: {cutoff} of {list(ws.shape)}. Broadcast first.")
+        return torch.cat([truncate(ws[:, :cutoff], toward=toward, psi=psi), ws[:, cutoff:]], dim=1)
     return toward + psi * (ws - toward)
 
 

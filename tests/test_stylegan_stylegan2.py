@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dvlatent.errors import ShapeError
-from dvlatent.latents import broadcast, normal
+from dvlatent.latents import broadcast, normal, truncate
 from dvlatent.stylegan.stylegan2 import StyleGAN2, StyleGAN2Config, downsample, modulated_conv, upsample
 
 SMALL = StyleGAN2Config(channels=(8, 8, 6, 4), z_dim=16, w_dim=12, mapping_layers=2)
@@ -193,3 +193,14 @@ def test_other_shapes_are_refused_in_words(shape):
         small().synthesis(torch.zeros(shape))
     with pytest.raises(ShapeError, match="z of shape \\[batch, 16\\]"):
         small().mapping(torch.zeros(1, 12))
+
+
+def test_truncation_with_a_cutoff_pulls_the_first_layers_only():
+    net = small()
+    ws = broadcast(net.mapping(normal(range(2), 16)), 8)
+    cut = truncate(ws, toward=net.w_mean, psi=0.5, cutoff=3)
+    assert torch.equal(cut[:, 3:], ws[:, 3:])
+    assert_close(cut[:, :3], (ws[:, :3] + net.w_mean) / 2)
+    for wrong, cutoff in ((ws, 9), (ws[:, 0], 1)):
+        with pytest.raises(ShapeError, match="a cutoff is one of the layers"):
+            truncate(wrong, toward=net.w_mean, psi=0.5, cutoff=cutoff)

@@ -55,6 +55,7 @@ class StyleGAN2(nn.Module):
         sizes = (0, *config.channels)  # of the features that each block receives; the first has the constant
         self.blocks = nn.ModuleList(Block(a, b, 4 << i, config) for i, (a, b) in enumerate(pairwise(sizes)))
         self.register_buffer("w_mean", torch.zeros(config.w_dim))
+        self.to(memory_format=torch.channels_last)  # the FIR filters take half the time on a CPU
 
     def mapping(self, z: Z, labels: Int[Tensor, " batch"] | None = None) -> W:
         """Random vectors to coordinates: [batch, z_dim] -> [batch, w_dim] (Karras et al. 2019, section 2).
