@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dvlatent import images
-from dvlatent.distillation.filter import Steps, in_tone
+from dvlatent.distillation.filter import Steps, added, in_tone
 from dvlatent.errors import NoFace
 from dvlatent.faces.align import Aligner, Alignment, crop, laid, square
 from dvlatent.faces.identity import SAME_PERSON_BELOW
@@ -270,10 +270,8 @@ def _edited(
     jobs = [(i, *position) for i in range(len(waiting)) for position in positions.get(start + i, [])]
     frames = [frame for frame, _ in waiting]
     if jobs:
-        before = after = torch.cat([crop(frames[i], alignment, steps[0][0].size_px) for i, alignment, _ in jobs])
-        for one, strength in steps:
-            after = one(after, strength)
-        for (i, alignment, weight), face, change in zip(jobs, before.split(1), (after - before).split(1), strict=True):
+        before = torch.cat([crop(frames[i], alignment, steps[0][0].size_px) for i, alignment, _ in jobs])
+        for (i, alignment, weight), face, change in zip(jobs, before.split(1), added(before, steps).split(1), strict=True):
             frames[i] = frames[i].clone()
             for rows, columns, mask, more in laid(in_tone(face, change), alignment):
                 window = frames[i][:, :, rows, columns]

@@ -169,10 +169,16 @@ def changes(photo: Photo, steps: Steps, faces: Sequence[Alignment]) -> Iterator[
 
 
 def _change(photo: Photo, alignment: Alignment, steps: Steps) -> Image:
-    before = after = crop(photo, alignment, steps[0][0].size_px)
+    before = crop(photo, alignment, steps[0][0].size_px)
+    return in_tone(before, added(before, steps))
+
+
+def added(faces: Image, steps: Steps) -> Image:
+    """What filters add, one after the other, to aligned faces: [batch, 3, size, size]."""
+    after = faces
     for one, strength in steps:
         after = one(after, strength)
-    return in_tone(before, after - before)
+    return after - faces
 
 
 def in_tone(face: Image, change: Image) -> Image:

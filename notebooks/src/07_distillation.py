@@ -296,7 +296,7 @@ plot.show(fig, alt="Close-ups of two people, three times each: as drawn, with li
 
 # %% [markdown]
 # **Check your guess.** Two thirds or more, of the teacher's years and of the student's: the judge, at 96 pixels, hardly reads lines at all. That is how it
-# could be fooled. A reader that sees more, and had no part in any training, finds 60 % for our first filter and 46 % for this one (forty people,
+# could be fooled. A reader that sees more, and had no part in any training, finds 60 % for our first filter and 45 % for this one (forty people,
 # `docs/MEASUREMENTS.md`). The last word has your eye. The instruments are in `dvlatent.metrics.edits`.
 #
 # ## The number
