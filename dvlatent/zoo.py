@@ -90,15 +90,20 @@ def read_map(path: str | Path) -> Any:
 def read_filter(path: str | Path) -> Any:
     """A filter of the shape that its file states. Raises CheckpointError for anything else."""
     from dvlatent.distillation.filter import Filter
-    from dvlatent.distillation.pix2pixhd import Student
+    from dvlatent.distillation.pix2pixhd import Enhanced, LocalEnhancer, Student
 
     tensors, description = _read(path, "filter")
+    finer = {name.removeprefix("enhancer."): tensors.pop(name) for name in list(tensors) if name.startswith("enhancer.")}
     try:
         student = _shaped(Student, ("width", "downs", "blocks", "reach", "dial"), description, tensors, path)
         (low, high), size_px = map(files.number, description["strengths"]), files.number(description["size_px"], 16, LARGEST_PX, whole=True)
         if not low < high:
             raise ValueError(f"its strengths go from {low} to {high}")
-        return Filter(_filled(student, tensors, path), str(description["direction"]), low, high, size_px, LOADERS["aligner"], description)
+        student, large = _filled(student, tensors, path), None
+        if finer:
+            enhancer = _shaped(LocalEnhancer, ("width", "blocks"), description["enhancer"], finer, path)
+            large = Enhanced(student, _filled(enhancer, finer, path))
+        return Filter(student, str(description["direction"]), low, high, size_px, LOADERS["aligner"], description, large)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a complete filter: {error}. Train it again with `dvlatent distill`.") from error
 

@@ -41,6 +41,9 @@ FIRST_SEED, BLOCK, PSI = 2_500_000, 16, 0.8  # of the pairs; seeds of a file
 SKIN, HAIR, LIPS, MOUTH = PARTS = 1, 2, 3, 4  # of a face, as masks
 Edits = Callable[[Path], Sequence[Edit]]
 LUMINANCE = (0.299, 0.587, 0.114)
+REACH = 2.0  # the largest strength
+View = tuple[tuple[Tensor, ...], Image, Image]  # a student's inputs, and the pictures before and after
+Viewer = Callable[[Image, Image, Tensor, torch.Generator], View]
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,11 @@ class Teacher:
         self.faceres, self.glasses = Faceres(*fetch(HUMAN, FACERES, readers)), Glasses(readers)
 
     @torch.no_grad()
-    def pairs(self, seed: int) -> Iterator[tuple[Image, Image, float, str]]:
+    def pairs(self, seed: int, size_px: int = 256) -> Iterator[tuple[Image, Image, float, str]]:
         """Before, after, strength, and why it is refused ("" for a good one): two of each face; the very old and young age one way."""
         ws = broadcast(w_of(self.generator, [seed], PSI), self.generator.num_layers)
-        before = rounded_to_bytes(images.resize(self.generator.synthesis(ws), 256))
-        sure, others = self.clean(before)[0].tolist()
+        before = rounded_to_bytes(images.resize(self.generator.synthesis(ws), size_px))
+        sure, others = self.clean(images.resize(before, 256))[0].tolist()
         if sure < 0.4 or others > 0.3:
             return
         first, masks, (plus, minus), ages = self.scores(before), self.masks(before), strengths(seed), self.plan.goal == "age"
@@ -141,7 +144,7 @@ class Teacher:
             if ages and (first["age"] > 62 if strength > 0 else first["age"] < 9):
                 continue
             for edit in edits:
-                moved = images.resize(self.generator.synthesis((abs(strength) / 2 * edit)(ws)), 256).clamp(-1, 1)
+                moved = images.resize(self.generator.synthesis((abs(strength) / 2 * edit)(ws)), size_px).clamp(-1, 1)
                 after = rounded_to_bytes(mend(before, moved, masks, self.masks(moved), self.plan.recolored, self.plan.widens))
                 reason = refuse(self.plan, first, self.scores(after), strength)
                 if not reason:
@@ -149,11 +152,13 @@ class Teacher:
             yield before, after, strength, reason
 
     def masks(self, face: Image) -> Tensor:
-        """[batch, 5, 256, 256]: rest, skin, hair, lips, open mouth."""
-        return torch.cat([self.parts(face), mouth(self.landmarks.points(face))], dim=1)
+        """[batch, 5, size, size]: rest, skin, hair, lips, open mouth; found at 256 px."""
+        small = images.resize(face, 256)
+        return images.resize(torch.cat([self.parts(small), mouth(self.landmarks.points(small))], dim=1), face.shape[-1])
 
     def scores(self, face: Image) -> dict[str, Any]:
-        """All that the rules ask for."""
+        """All that the rules ask for, at 256 px."""
+        face = images.resize(face, 256)
         real = self.faceres(torch.cat([face, face.flip(-1)])).mean(dim=0)
         age, male = self.finder(face)[0].tolist()
         shape = dict(zip(self.landmarks.names, self.landmarks(face)[0].tolist(), strict=True))
@@ -237,22 +242,22 @@ def rounded_to_bytes(image: Image) -> Image:
     return images.from_uint8(images.to_uint8(image))
 
 
-def draw_pairs(plan: Plan, folder: Path, count: int, readers: Path) -> None:
+def draw_pairs(plan: Plan, folder: Path, count: int, readers: Path, block: int = 0, size_px: int = 256) -> None:
     """Fill a folder with files of pairs, a block of seeds each, until it has `count`; goes on where it was stopped."""
     folder.mkdir(parents=True, exist_ok=True)
-    teacher, block = None, 0
+    teacher = None
     while sum(len(np.load(file)["strength"]) for file in folder.glob("*.npz")) < count:
         file, block = folder / f"{block:05d}.npz", block + 1
         if file.exists():
             continue
         teacher = teacher or Teacher(plan, readers)
         seeds = range(FIRST_SEED + (block - 1) * BLOCK, FIRST_SEED + block * BLOCK)
-        made = [pair for seed in seeds for pair in teacher.pairs(seed)]
+        made = [pair for seed in seeds for pair in teacher.pairs(seed, size_px)]
         good = [pair for pair in made if not pair[3]]
         pictures = np.array([np.stack([images.to_uint8(one)[0] for one in pair[:2]]) for pair in good], np.uint8)
         reasons = [pair[3] or "kept" for pair in made]
         with file.with_suffix(".part").open("wb") as part:
-            np.savez(part, pairs=pictures.reshape(-1, 2, 256, 256, 3), strength=[pair[2] for pair in good], reasons=reasons)
+            np.savez(part, pairs=pictures.reshape(-1, 2, size_px, size_px, 3), strength=[pair[2] for pair in good], reasons=reasons)
         file.with_suffix(".part").replace(file)
 
 
@@ -286,10 +291,18 @@ def recolor(image: Image, numbers: Tensor) -> Image:
     return ((gray + saturation * (image - gray)) * contrast + light).clamp(-1, 1)
 
 
+def whole(before: Image, after: Image, strength: Tensor, _: torch.Generator) -> View:
+    """What a student is shown of a step's pairs: all."""
+    return (before, strength), before, after
+
+
 def train(
-    student: Student, pairs: PairDataset, perceptual: nn.Module, config: LastConfig, run: Path, keep_every: int = 50
+    student: nn.Module, pairs: PairDataset, perceptual: nn.Module, config: LastConfig, run: Path, keep_every: int = 50, view: Viewer = whole
 ) -> Iterator[Progress]:
-    """Train a student in place, a step at a time. The run is kept in the file `run` every so many steps, and goes on from there."""
+    """Train a student in place, a step at a time. The run is kept in the file `run` every so many steps, and goes on from there.
+
+    `view` says what the student is given of each step's pairs, and which pictures its answer is compared with.
+    """
     torch.manual_seed(config.seed)
     discriminator = ProjectedDiscriminator()
     student, discriminator = (network.to(memory_format=torch.channels_last).train() for network in (student, discriminator))
@@ -305,9 +318,10 @@ def train(
     for index in range(state.index, config.steps):
         state.scale_lr(cooldown(index, config.steps, config.cooldown))
         before, after, strength = sample(pairs, warp, config, state.rng)
+        inputs, before, after = view(before, after, strength, state.rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            made = student(before, strength)
-        made, dial = made.float(), strength / student.reach
+            made = student(*inputs)
+        made, dial = made.float(), strength / REACH
         with torch.no_grad():
             question, target = perceptual.network.turned(before), perceptual.network.turned(after)
         answer = perceptual.network.turned(made)

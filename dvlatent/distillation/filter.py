@@ -43,8 +43,9 @@ class Network(Protocol):
 class Filter:
     """One edit with a dial: `older(face, strength=+2)` for an aligned face of any size, `older.apply_to_photo(photo, +2)` for any photo.
 
-    `low` and `high` are the strengths that the network learned, in steps of its direction. `aligner` is an `Aligner`, or a function that
-    makes one when it is first needed. Taught in notebook 07.
+    `low` and `high` are the strengths that the network learned, in steps of its direction. `large`, if there is one, does the same at twice
+    `size_px`, for faces that are larger than 1.5 times `size_px`. `aligner` is an `Aligner`, or a function that makes one when it is first
+    needed. Taught in notebook 07.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Filter:
         size_px: int = 256,
         aligner: Aligner | Callable[[], Aligner] | None = None,
         about: dict[str, Any] | None = None,
+        large: Network | None = None,
     ) -> None:
-        self.network = network.folded() if hasattr(network, "folded") else network  # the same outputs, faster
+        self.network, self.large = (one.folded() if hasattr(one, "folded") else one for one in (network, large))  # the same outputs, faster
         self.name, self.low, self.high, self.size_px, self.about = name, float(low), float(high), size_px, about or {}
         self.unit = str(self.about.get("unit", "steps"))  # of the strength: steps of its direction, or years
         self._aligner = aligner
@@ -73,13 +75,18 @@ class Filter:
                 f"a filter takes square aligned faces, [batch, 3, size, size], floats in [-1, 1]; this is {face.dtype} of shape "
                 f"{list(face.shape)}. For a whole photo say apply_to_photo(photo, strength); for one face without its batch, face[None]."
             )
-        return add(face, self.change(images.resize(face, self.size_px), strength))
+        return add(face, self.change(images.resize(face, self.working_px(face.shape[2])), strength))
+
+    def working_px(self, side_px: float) -> int:
+        """The size at which a face of so many pixels is worked on: `size_px`, or twice that."""
+        return 2 * self.size_px if self.large and side_px >= 1.5 * self.size_px else self.size_px
 
     @torch.no_grad()
     def change(self, small: Image, strength: Strength) -> Image:
-        """What the filter adds to faces of its own size: [batch, 3, size_px, size_px], from -2 to 2."""
+        """What the filter adds to faces at one of its own sizes: [batch, 3, size_px, size_px], from -2 to 2."""
         small = small.float()  # as its weights are
-        return self.network(small, self.check(strength, len(small)).to(small)) - small
+        network = self.large if self.large and small.shape[2] == 2 * self.size_px else self.network
+        return network(small, self.check(strength, len(small)).to(small)) - small
 
     def apply_to_photo(self, photo: Photo, strength: float, face: int | None = None) -> Photo:
         """Edit every face of a photo in its place, or only one (0 is the largest). Raises NoFace if there is none."""
@@ -169,7 +176,7 @@ def changes(photo: Photo, steps: Steps, faces: Sequence[Alignment]) -> Iterator[
 
 
 def _change(photo: Photo, alignment: Alignment, steps: Steps) -> Image:
-    before = crop(photo, alignment, steps[0][0].size_px)
+    before = crop(photo, alignment, max(one.working_px(alignment.size_px) for one, _ in steps))
     return in_tone(before, added(before, steps))
 
 
