@@ -26,7 +26,7 @@ class Direction:
     """One axis of W along which one thing about the face changes (Shen et al. 2020, section 3)."""
 
     name: str  # what grows along it, e.g. "age"
-    vector: Float[Tensor, " w"]  # of length one
+    vector: Float[Tensor, " w"] = field(repr=False)  # of length one
     step: float = 1.0  # length of one step: one standard deviation of the population along the vector
     boundary: float = 0.0  # where coordinate 0 lies along the vector
     layers: tuple[int, ...] | None = None  # which layers an edit moves; None means all

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from dvlatent import checkpoint, images, load
 from dvlatent.distillation.filter import LARGE, Filter, add, apply_to_photo, changes, export_onnx, export_web, faces_of, in_words, quantize
-from dvlatent.distillation.pix2pixhd import Student
+from dvlatent.distillation.pix2pixhd import Enhanced, LocalEnhancer, Student
 from dvlatent.errors import CheckpointError, NoFace, ShapeError
 
 SIZES = {"width": 4, "downs": 3, "blocks": 1, "reach": 2.0, "dial": 4}
@@ -20,6 +20,16 @@ def student(seed=0):
     """An untrained one that does change pictures."""
     torch.manual_seed(seed)
     net = Student(**SIZES).eval()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return net
+
+
+def enhancer(seed=0):
+    """An untrained one that does draw something."""
+    torch.manual_seed(seed)
+    net = LocalEnhancer(width=4, blocks=1).eval()
     with torch.no_grad():
         for weight in net.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
@@ -46,6 +56,19 @@ def test_at_its_own_size_a_filter_is_its_network():
     assert_close(one(faces, strength), net(faces, strength))
     assert_close(one(faces[:1], 0.5), net(faces[:1], torch.tensor([0.5])))
     assert (one(faces, 2.0) - faces).abs().mean() > 0.01  # it does something
+
+
+def test_large_faces_go_through_the_large_network():
+    """From 1.5 times its size on; what it adds at twice the size is finer than what an enlarged change can be."""
+    net = student()
+    one = Filter(net, "age", size_px=32, large=Enhanced(net, enhancer()))
+    assert [one.working_px(side) for side in (20, 47, 48, 64, 1024)] == [32, 32, 64, 64, 64]
+    faces = pictures(2, 64)
+    assert_close(one(faces, 2.0), one.large(faces, torch.full((2,), 2.0)))
+    small, plain = pictures(1, 40), Filter(net, "age", size_px=32)
+    assert torch.equal(one(small, 2.0), plain(small, 2.0))
+    assert not torch.equal(one(faces, 2.0), plain(faces, 2.0))
+    assert torch.equal(one(faces, 0), faces)
 
 
 @pytest.mark.parametrize("size", [20, 32, 100, 1024])
@@ -171,6 +194,16 @@ def test_years_are_said_where_they_are_known():
     assert said == ["age +2 (about 23 years older)", "age +1.5 (about 17 years older)", "age +0", "age -1 (about 7 years younger)"]
     for odd in (3, {"strength": [1]}, {"strength": [1], "years": ["x"]}, {"strength": 1, "years": 2}):
         assert in_words(Filter(brighter, "age", about={"years": odd}), 2) == "age +2"
+
+
+def test_years_and_strengths_are_two_readings_of_one_dial():
+    one = Filter(brighter, "age", about={"years": {"strength": [-2, -1, 1, 2], "years": [-11, -7, 11, 23]}})
+    assert [one.strength_of(years) for years in (23, 17, 0, -7)] == [2, 1.5, 0, -1]
+    assert all(abs(one.years_of(one.strength_of(years)) - years) < 1e-9 for years in (-10, -3, 4, 20))
+    with pytest.raises(ShapeError, match=r"-11 to \+23 years, not to \+40"):
+        one.strength_of(40)
+    with pytest.raises(ShapeError, match="does not say"):
+        Filter(brighter, "age").strength_of(10)
 
 
 def test_a_chain_is_one_after_the_other(older, photo):

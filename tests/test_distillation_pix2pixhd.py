@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dvlatent.distillation.cyclegan import CycleGAN
-from dvlatent.distillation.pix2pixhd import GlobalGenerator, MultiscaleDiscriminator, StandardizedConv, Student
+from dvlatent.distillation.pix2pixhd import Enhanced, GlobalGenerator, LocalEnhancer, MultiscaleDiscriminator, StandardizedConv, Student
 from dvlatent.errors import ShapeError
 
 
@@ -131,3 +131,19 @@ def test_an_amplified_student_changes_as_much_more():
     student.amplify(1.3)
     assert torch.allclose(student.change(photo, strength), 1.3 * once, atol=1e-6) and once.abs().max() > 0
     assert torch.equal(student(photo, torch.zeros(1)), photo)
+
+
+def test_an_enhancer_sees_what_the_student_adds_and_starts_from_it():
+    """Without its own lines, the large picture is the small one's change, enlarged; with strength 0 it is the picture."""
+    torch.manual_seed(0)
+    student, enhancer = Student(width=4, downs=3, blocks=1).eval(), LocalEnhancer(width=4, blocks=1).eval()
+    faces, strength = 0.5 * torch.rand(2, 3, 64, 64) - 0.25, torch.tensor([2.0, -1.0])
+    both = Enhanced(student, enhancer).eval()
+    assert torch.equal(both(faces, torch.zeros(2)), faces)
+    torch.testing.assert_close(both.folded()(faces, strength), both(faces, strength))
+    with torch.no_grad():
+        enhancer.out.gain.zero_()
+        dial = strength.view(-1, 1, 1, 1)
+        change = student.change(torch.nn.functional.avg_pool2d(faces, 2), dial)
+    enlarged = torch.nn.functional.interpolate(change, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(both(faces, strength), faces + dial / 2 * enlarged)

@@ -34,6 +34,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         option = name.removesuffix("-filter")
         what = f"strength of the {option} filter, e.g. +2 or -1"
         one.add_argument(f"--{option}", dest=name, type=real, metavar="STRENGTH", help=what)
+    if "age-filter" in names:
+        one.add_argument("--years", type=real, metavar="YEARS", help="instead of --age: about how many years older, e.g. +20 or -10")
     file = "strength of a filter from its file, e.g. mine.safetensors:+2; may be given several times"
     one.add_argument("--filter", type=file_and_number, action="append", default=[], metavar="FILE:STRENGTH", help=file)
     one.add_argument("--face", type=int, metavar="N", help="only one face: 0 is the largest (of a film: the most to see) (default all)")
@@ -52,6 +54,8 @@ def _filter(arguments: argparse.Namespace) -> int:
     from dvlatent.zoo import load
 
     asked = [(name, value) for name in arguments.shipped if (value := getattr(arguments, name)) is not None]
+    if (years := getattr(arguments, "years", None)) is not None:
+        asked.append(("age-filter", round(load("age-filter").strength_of(years), 2)))
     steps: Steps = [(load(what), strength) for what, strength in [*asked, *arguments.filter]]
     if not steps:
         offered = ", ".join(f"--{name.removesuffix('-filter')}" for name in arguments.shipped)

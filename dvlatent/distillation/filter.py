@@ -10,6 +10,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,6 +63,7 @@ class Filter:
         self.network, self.large = (one.folded() if hasattr(one, "folded") else one for one in (network, large))  # the same outputs, faster
         self.name, self.low, self.high, self.size_px, self.about = name, float(low), float(high), size_px, about or {}
         self.unit = str(self.about.get("unit", "steps"))  # of the strength: steps of its direction, or years
+        self.dial = _dial(self.about)  # [(strength, years)], where the file says what its strengths are worth
         self._aligner = aligner
 
     @torch.no_grad()
@@ -101,6 +103,25 @@ class Filter:
             self._aligner = self._aligner()
         return self._aligner
 
+    def years_of(self, strength: float) -> float:
+        """How much older a strength makes adults look: the median of two outside readers. Raises ShapeError if the file does not say."""
+        return self._read_dial(strength, 0)
+
+    def strength_of(self, years: float) -> float:
+        """The strength that makes adults look so many years older. Raises ShapeError for more than it can, or if its file does not say."""
+        return self._read_dial(years, 1)
+
+    def _read_dial(self, value: float, column: int) -> float:
+        import numpy as np
+
+        if not self.dial:
+            raise ShapeError(f"the file of the filter '{self.name}' does not say what its strengths are in years. Give a strength.")
+        known, wanted = (np.array(self.dial)[:, index] for index in (column, 1 - column))
+        if not known[0] <= value <= known[-1]:
+            unit = ("of strength", "years")[column]
+            raise ShapeError(f"the filter '{self.name}' goes from {known[0]:+g} to {known[-1]:+g} {unit}, not to {value:+g}.")
+        return float(np.interp(value, known, wanted))
+
     def check(self, strength: Strength, batch: int = 1) -> Float[Tensor, " batch"]:
         """The strengths, one for each of a batch. Raises ShapeError for those that the network never learned."""
         amount = torch.as_tensor(strength, dtype=torch.float32).detach().reshape(-1)
@@ -118,16 +139,18 @@ class Filter:
 
 def in_words(one: Filter, strength: float) -> str:
     """ "age +2 (about 23 years older)": a filter's name and strength, and what it does where the filter's file says so."""
-    import numpy as np
-
-    words = f"{one.name} {strength:+g}"
-    try:
-        table = one.about["years"]
-        known = sorted([(0.0, 0.0), *zip(map(float, table["strength"]), map(float, table["years"]), strict=True)])
-        years = float(np.interp(strength, *zip(*known, strict=True)))
-    except (KeyError, TypeError, ValueError, AttributeError):  # a file of someone's, or none
-        return words
+    words, years = f"{one.name} {strength:+g}", one.years_of(strength) if one.dial else 0.0
     return f"{words} (about {abs(years):.0f} years {'older' if years > 0 else 'younger'})" if abs(years) >= 0.5 else words
+
+
+def _dial(about: dict[str, Any]) -> list[tuple[float, float]]:
+    """Strengths and the years that each is worth, rising; none for a file that does not say so."""
+    try:
+        table = about["years"]
+        known = sorted([(0.0, 0.0), *zip(map(float, table["strength"]), map(float, table["years"]), strict=True)])
+    except (KeyError, TypeError, ValueError, AttributeError):  # a file of someone's, or none
+        return []
+    return known if all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(known)) else []
 
 
 def add(face: Image, change: Image) -> Image:
