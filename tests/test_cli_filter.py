@@ -52,6 +52,14 @@ def test_the_command_filters_a_photo(shipped, older, photo, tmp_path, capsys):
         assert re.search(words, capsys.readouterr().err)
 
 
+def test_the_dial_of_the_age_filter_may_be_given_in_years(shipped, photo, tmp_path, capsys):
+    images.write(photo, tmp_path / "her.png")
+    assert main(["filter", str(tmp_path / "her.png"), "--years", "-13"]) == 0
+    assert "her-age-1.5.png: age -1.5 (about 13 years younger), 1 face\n" in capsys.readouterr().out
+    assert main(["filter", str(tmp_path / "her.png"), "--years", "50"]) == 1
+    assert "goes from -18 to +20 years, not to +50" in capsys.readouterr().err
+
+
 def test_nothing_is_replaced_unless_asked(shipped, photo, tmp_path, capsys):
     images.write(photo, tmp_path / "her.png")
     out = tmp_path / "out.png"
