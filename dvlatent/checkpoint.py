@@ -57,8 +57,8 @@ def _finite(value: Any) -> Any:
 
 
 @torch.inference_mode(False)  # what is read may be kept and serve gradients later
-def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file that `save` wrote: its tensors as float32 and its description.
+def load(path: Path | str, kind: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that `save` wrote: its tensors as float32 and its description. With `kind` None, also a file of others.
 
     Raises CheckpointError if the file is missing, broken, too large, or holds something other than `kind`, or numbers of a strange kind.
     """
@@ -69,7 +69,7 @@ def load(path: Path | str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
             description = _description(file)
     except (OSError, SafetensorError, ValueError, AttributeError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as a .safetensors file of ours: {error}. Was it cut short?") from error
-    if description.get("kind") != kind:
+    if kind is not None and description.get("kind") != kind:
         raise CheckpointError(f"{path.name} holds {str(description.get('kind', 'nothing that we know'))[:40]}; a {kind} was needed.")
     if strange := [f"{name} of {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]:
         raise CheckpointError(f"{path.name} holds {strange[0][:80]}; floats, or whole numbers of 64 bits, were needed.")
