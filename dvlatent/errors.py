@@ -9,6 +9,7 @@
     ├── NoFace                a photo in which no face was found
     ├── DirectionMismatch     a direction used on a generator it was not found on
     ├── ShapeError            a tensor of the wrong shape
+    ├── UnknownWords          a phrase that means nothing to the model of words
     └── TrainingDiverged      a training run whose numbers are no longer numbers
 
 Every message says what was given, what was needed and what to do next.
@@ -49,6 +50,10 @@ class DirectionMismatch(DvlatentError):
 
 class ShapeError(DvlatentError, ValueError):
     """A tensor whose shape or values do not fit."""
+
+
+class UnknownWords(DvlatentError):
+    """A phrase that means nothing to the model of words."""
 
 
 class TrainingDiverged(DvlatentError):

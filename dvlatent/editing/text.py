@@ -75,7 +75,8 @@ class MiniLM(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pieces, self.positions, self.kinds = (nn.Embedding(count, WIDTH) for count in (PIECES, POSITIONS, 2))
+        tables = (torch.empty(count, WIDTH) for count in (PIECES, POSITIONS, 2))  # filled from the file: nothing is drawn
+        self.pieces, self.positions, self.kinds = map(nn.Embedding.from_pretrained, tables)
         self.norm = nn.LayerNorm(WIDTH, eps=1e-12)
         self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
 
@@ -125,7 +126,7 @@ def read_tokenizer(path: str | os.PathLike[str]) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise AssetMissing("sentences are cut into word pieces by the package tokenizers, which is missing: pip install tokenizers.") from error
+        raise AssetMissing("the package tokenizers, which cuts sentences into pieces, is missing: pip install tokenizers.") from error
     text = files.check(path, 16 * 2**20, AssetBroken).read_text(encoding="utf-8", errors="replace")
     try:
         tokenizer = Tokenizer.from_str(text)
