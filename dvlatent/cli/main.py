@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ MODELS = {  # what `dvlatent.load` gives; directions and filters say it by their
     "digit-classifier": "which digit it is",
     "perceptual": "how different two pictures look",
     "face-parts": "where skin, hair and background of a face are",
+    "words": "how well a sentence fits a face: dvlatent edit --words",
     "age-cyclegan": "ageing learned without pairs, with two strengths only",
 }
 
@@ -85,6 +87,8 @@ def parser() -> argparse.ArgumentParser:
     assets = commands.add_parser("assets", help="fetch, check or repair the pretrained networks and data")
     assets.description = "Fetch what is missing or damaged of the pretrained networks and data. Safe to interrupt and to run twice."
     assets.epilog = "They lie in the platform's cache folder, or in $DVLATENT_HOME."
+    more = "also an extra: words, sentences to vectors (92 MB, lesson 09 and --words)"
+    assets.add_argument("--with", nargs="+", default=[], metavar="NAME", dest="extras", help=more)
     what = assets.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="only compare every file with its hash; exit code 1 if one is wrong")
     what.add_argument("--where", action="store_true", help="only print the folder")
@@ -109,12 +113,13 @@ def _assets(arguments: argparse.Namespace) -> int:
     if arguments.where:
         print(assets.home() / "assets")
     elif arguments.check:
-        if wrong := assets.damaged():
-            _say(f"Not complete: {'; '.join(wrong.values())}. Run `dvlatent assets`: it fetches and repairs.")
+        if wrong := assets.damaged(arguments.extras):
+            command = shlex.join(["dvlatent", "assets", *(["--with", *arguments.extras] if arguments.extras else [])])
+            _say(f"Not complete: {'; '.join(wrong.values())}. Run `{command}`: it fetches and repairs.")
             return 1
         print(f"Complete: every file in {assets.home() / 'assets'} is what was installed.")
     else:
-        assets.install()
+        assets.install(arguments.extras)
     return 0
 
 
