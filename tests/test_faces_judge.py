@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from dvlatent import checkpoint
+from dvlatent import checkpoint, load
 from dvlatent.checkpoint import WEIGHTS
+from dvlatent.errors import ShapeError
 from dvlatent.faces import judge as module
-from dvlatent.faces.judge import Judge, glasses_labels
+from dvlatent.faces.judge import Judge, SharpJudge, glasses_labels
 
 RECORDED = np.load(Path(__file__).parent / "data" / "attributes_agreement.npz", allow_pickle=False)
 
@@ -65,3 +66,34 @@ def test_the_file_says_what_the_judge_is_worth():
     assert scores["male"]["accuracy"] > 0.88 and scores["smile"]["correlation"] > 0.8
     assert scores["glasses"]["faces"] >= 390 and scores["glasses"]["accuracy"] > 0.9
     assert {"previews at psi 0.7", "full renders at psi 0.7"} <= set(description["scores"])
+
+
+@pytest.fixture(scope="module")
+def sharp():
+    torch.manual_seed(0)
+    return SharpJudge(load("perceptual").network, width=8).eval()
+
+
+def test_the_sharp_judge_sees_lines_that_the_judge_cannot(sharp, recorded_faces):
+    """Lines two pixels wide on a face of 256: a third of the description moves, and nothing that is read at 32 px does."""
+    face, lines = recorded_faces[:1], torch.zeros(1, 1, 256, 256)
+    lines[..., 80:100:4, 90:166] = 0.15
+    lines[..., 82:102:4, 90:166] = -0.15
+    moved = (sharp.describe(face + lines) - sharp.describe(face)).abs() / sharp.describe(face).abs().clamp_min(0.1)
+    assert (moved > 0.05).float().mean() > 0.1
+    assert F.adaptive_avg_pool2d(lines, 32).abs().max() < 0.02
+
+
+def test_the_sharp_judge_reads_any_size_and_gives_gradients(sharp, recorded_faces):
+    photo = recorded_faces[:2].clone().requires_grad_()
+    large = recorded_faces[:2].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    assert_close(sharp.describe(large), sharp.describe(photo), atol=0.5, rtol=0.2)
+    sharp(photo)[:, 0].sum().backward()
+    assert photo.grad.isfinite().all() and photo.grad[..., 60:220, 50:200].abs().max() > 0
+    with pytest.raises(ShapeError):
+        sharp(torch.zeros(1, 1, 256, 256))
+
+
+def test_the_weights_of_the_sharp_judge_are_its_own(sharp):
+    """The network that it looks through belongs to others and stays out of its file."""
+    assert set(name.split(".")[0] for name in sharp.state_dict()) == {"mean", "std", "unit", "head"}
