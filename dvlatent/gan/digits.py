@@ -100,7 +100,7 @@ class DigitDiscriminator(nn.Module):
         x = F.leaky_relu(self.first(F.pixel_unshuffle(image, 2)), 0.2)
         x = F.leaky_relu(self.middle(x), 0.2)  # [batch, 2 width, 7, 7]
         x = F.leaky_relu(self.coarse(x), 0.2).flatten(1)  # [batch, 4 width * 4 * 4]
-        x = F.leaky_relu(self.features(torch.cat([x, _minibatch_std(x, self.group)], dim=1)), 0.2)  # [batch, 4 width]
+        x = F.leaky_relu(self.features(torch.cat([x, minibatch_std(x, self.group)], dim=1)), 0.2)  # [batch, 4 width]
         score = self.last(x)[:, 0]
         return score if self.embedding is None else score + (x * self.embedding(labels)).sum(1) / x.shape[1] ** 0.5
 
@@ -148,7 +148,7 @@ def _normalized(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-8)
 
 
-def _minibatch_std(x: Tensor, group: int) -> Tensor:
+def minibatch_std(x: Float[Tensor, "batch feature"], group: int) -> Float[Tensor, "batch 1"]:
     """How much neighbours in the batch differ, as one more feature: [batch, feature] -> [batch, 1]."""
     if group < 2 or len(x) % group:
         return x.new_zeros(len(x), 1)

@@ -37,6 +37,7 @@ class TrainConfig:
     beta2: float = 0.99  # Adam's memory of its square
     penalty: float = 1.0  # weight of the gradient penalty: R1's gamma, or WGAN-GP's lambda; 0 switches it off
     lazy: int = 4  # updates of the discriminator from one penalty to the next
+    mismatched: bool = False  # real pictures with the label of another one count as generated, too (Reed et al. 2016, algorithm 1)
     ema_images: float = 10_000  # half-life of the generator's moving average, in pictures; 0 switches it off
     cooldown: float = 0.0  # fraction of the steps, the last ones, over which both learning rates fall to zero
     seed: int = 0  # of everything that is drawn here; the networks' first weights are the caller's
@@ -67,19 +68,21 @@ def train(
     *,
     labels: Tensor | None = None,
     augment: Augment | None = None,
+    regularizer: Callable[[nn.Module], Tensor] | None = None,
     resume: Path | str | None = None,
     accelerator: Any = None,
 ) -> Iterator[TrainStep]:
     """Train both networks in place, on `images` [picture, ...], one `TrainStep` per update of the generator (Goodfellow et al. 2014).
 
-    With `labels` [picture], both networks are called with them. `resume` goes on from a file of `step.save`, bit for bit.
+    With `labels` [picture, ...], both networks are called with them. `regularizer`, of the generator that has just drawn, is added to the
+    generator's loss. `resume` goes on from a file of `step.save`, bit for bit.
     `accelerator` (of the package accelerate) divides each batch among its processes; they all compute the same step.
     Raises TrainingDiverged when a loss is infinite or undefined, ShapeError for a config or a batch that cannot be trained on,
     CheckpointError for a file that does not belong to this run.
     """
     config = config or TrainConfig()
     _refuse(generator, images, config, labels)
-    mine, device = shard(config.batch, accelerator), next(generator.parameters()).device
+    mine, weight = shard(config.batch, accelerator), next(generator.parameters())
     state = training_state(generator, discriminator, config)
     if resume is not None:
         state.load(resume)
@@ -90,11 +93,11 @@ def train(
         chosen = torch.randint(len(images), (config.batch,), generator=state.rng)[mine]
         z = torch.randn(config.batch, generator.z_dim, generator=state.rng)[mine]
         other = torch.randint(len(images), (config.batch,), generator=state.rng)[mine]
-        both = [[labels[which].to(device)] if labels is not None else [] for which in (chosen, other)]
-        return images[chosen].to(device), z.to(device), *both
+        both = [[labels[which].to(weight.device)] if labels is not None else [] for which in (chosen, other)]
+        return images[chosen].to(weight), z.to(weight), *both
 
     def augmented(image: Tensor) -> Tensor:
-        return image if augment is None else augment(image, augment.draw(config.batch, state.rng)[mine].to(device))
+        return image if augment is None else augment(image, augment.draw(config.batch, state.rng)[mine].to(weight.device))
 
     for index in range(state.index, config.steps):
         state.scale_lr(cooldown(index, config.steps, config.cooldown))
@@ -106,6 +109,8 @@ def train(
                 fake = augmented(generator(z, *fake_labels))
             real = augmented(real)
             real_score, fake_score = discriminator(real, *real_labels), discriminator(fake, *fake_labels)
+            if config.mismatched:
+                fake_score = torch.cat([fake_score, discriminator(real, *(label.roll(1, 0) for label in real_labels))])
             loss = discriminator_loss(config.loss, real_score, fake_score)
             state.update("discriminator_optimizer", loss, accelerator)
             if config.penalty and (index * config.discriminator_steps + turn) % config.lazy == 0:
@@ -116,11 +121,12 @@ def train(
         discriminator.requires_grad_(False)
         _, z, _, fake_labels = batch()
         fake_loss = generator_loss(config.loss, discriminator(augmented(generator(z, *fake_labels)), *fake_labels))
-        state.update("generator_optimizer", fake_loss, accelerator)
+        extra = regularizer(generator) if regularizer is not None else 0.0
+        state.update("generator_optimizer", fake_loss + extra, accelerator)
         state.index = index + 1
         update_ema(ema, generator, ema_decay(state.index * config.batch, config.batch, config.ema_images))
         losses[[0, 1, 3, 4]] = torch.stack([loss, fake_loss, real_score.mean(), fake_score.mean()]).detach().cpu()
-        values = finite(index, dict(zip(NUMBERS, losses.to(device), strict=True)), accelerator)
+        values = finite(index, dict(zip(NUMBERS, losses.to(weight.device), strict=True)), accelerator)
         yield TrainStep(index, state.index * config.batch, *values.values(), generator, ema, discriminator, state.save)
 
 

@@ -1,0 +1,194 @@
+"""Train ProgressiveGAN, BigGAN or StackGAN: `python recipes/gan_family.py --out progressive.safetensors` (20 minutes each).
+
+`--member` says which: progressive (faces of 32 px; it also trains the same network without growing for as long, and writes both
+curves to progressive-growth.safetensors), biggan (digits), or stackgan (faces of 64 px and captions). The faces are kept in `--pool`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import DIGITS_LICENSE, LICENSE, array_on_disk, command, half, parser, run
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dvlatent import checkpoint, images
+from dvlatent.editing import survey
+from dvlatent.errors import ShapeError
+from dvlatent.gan.biggan import BigDiscriminator, BigGAN, orthogonal_penalty
+from dvlatent.gan.data import Warp
+from dvlatent.gan.progressive import ProgressiveDiscriminator, ProgressiveGAN, level_at
+from dvlatent.gan.stackgan import StackDiscriminator, StageOne, StageTwo, caption, tokens
+from dvlatent.gan.train import TrainConfig, TrainStep, train
+from dvlatent.latents import broadcast, normal, w_of
+from dvlatent.metrics.features import frechet
+from dvlatent.training import progress
+from dvlatent.types import Image
+from dvlatent.zoo import load
+
+SIDE_PX, COMPARED, CHECKS = 64, 1000, 6  # of the faces in the pool; faces in a Fréchet distance; points of a curve
+GENTLE = Warp(shift_px=1.0, turn_degrees=4.0, zoom=0.05, shear=0.05, elastic_px=0.4, fraction=0.6)  # as for lesson 01's digits
+
+
+def make(out: Path, pool: Path, member: str = "progressive", faces: int = 20_000, steps: int = 6000) -> None:
+    """Train one member of the family and write the moving average of its generator."""
+    members: dict[str, Callable[..., None]] = {"progressive": progressive, "biggan": biggan, "stackgan": stackgan}
+    if member not in members:
+        raise ShapeError(f"there is no member '{member}': say --member {', '.join(members)}.")
+    about = {"command": command("gan_family", out, member=member, faces=faces, steps=steps), "kind": member}
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # its cache would keep old biases from step to step
+        members[member](out, pool, faces, steps, about)
+
+
+def progressive(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
+    """With growing for so many steps; without, for as many seconds of the processor."""
+    real = face_pictures(pool, faces, 32)
+    compare, config = Compare(real), TrainConfig(steps=steps, batch=32, penalty=1.0, lazy=8, ema_images=20_000, cooldown=0.2)
+    curves, samples, limit = {}, {}, float("inf")
+    for name in ("growing", "at once"):
+        torch.manual_seed(0)
+        networks = ProgressiveGAN(), ProgressiveDiscriminator()
+        last, kimg = len(networks[0].blocks) - 1, 0.6 * steps * config.batch / 1000 / 6  # grown after three fifths of the run
+        levels = (lambda seen: level_at(seen, last, kimg)) if name == "growing" else (lambda seen: float(last))  # noqa: B023
+        if name == "at once":  # more steps than it can make: the time ends it
+            config = TrainConfig(**{**vars(config), "cooldown": 0.0})
+        for network in networks:
+            network.level.fill_(levels(0))
+        curve, seconds, began = [], 0.0, time.process_time()
+        for step in progress(train(*networks, real, config), config.steps, score_words):
+            for network in networks:
+                network.level.fill_(levels(step.images))
+            seconds += time.process_time() - began
+            done = step.index + 1 == config.steps or seconds >= limit
+            if done or (step.index + 1) % max(steps // CHECKS, 1) == 0:
+                curve.append([round(seconds), step.images, round(compare(draw(step.ema, COMPARED)), 3)])
+                grid(out, draw(step.ema, 48), f"{name}-{step.index + 1}")
+            if done:
+                break
+            began = time.process_time()
+        curves[name], samples[name], limit = curve, images.to_uint8(images.resize(draw(step.ema, 24), 32)), seconds
+        if name == "growing":
+            scores = {"curve": curve, "frechet_real_halves": round(compare(real[:COMPARED].float()), 3), "faces": COMPARED}
+            write(out, step.ema, about, LICENSE, config, scores, {"resolution": 32})
+    growth = {**about, "kind": "growth", "licence": LICENSE, "curves": curves, "columns": "processor s, pictures, Fréchet"}
+    tensors = {name.replace(" ", "_"): torch.from_numpy(value) for name, value in samples.items()}
+    checkpoint.save(out.with_name(f"{out.stem}-growth.safetensors"), tensors, growth)
+
+
+def biggan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
+    """On digits, which need no pool."""
+    seen, _ = load("mnist").split()
+    classifier = load("digit-classifier")
+    rates = {"lr": 5e-4, "discriminator_lr": 1e-3, "beta2": 0.999}
+    config = TrainConfig(steps=steps, batch=32, loss="hinge", **rates, penalty=0.0, ema_images=20_000, cooldown=0.4)
+    torch.manual_seed(0)
+    networks = BigGAN(), BigDiscriminator()
+    training = train(*networks, seen.images, config, labels=seen.labels, augment=GENTLE, regularizer=orthogonal_penalty)
+    labels = torch.arange(2000) % 10
+    for step in progress(training, config.steps, score_words):
+        if (step.index + 1) % max(steps // CHECKS, 1) == 0:
+            grid(out, draw(step.ema, 60, labels).expand(-1, 3, -1, -1), str(step.index + 1))
+    with torch.no_grad():
+        drawn = draw(step.ema, 2000, labels)
+        right = classifier(drawn).gather(1, labels[:, None])[:, 0]
+        features = [classifier.features(part[:2000]).float() for part in (seen.images, drawn)]
+    sure = round(float((right >= 0.9).float().mean()), 4)
+    scores = {"digits": 2000, "right_at_0.9": sure, "frechet": round(float(frechet(*features)), 3)}
+    write(out, step.ema, about, DIGITS_LICENSE, config, scores, {"width": step.ema.width})
+
+
+def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
+    """Stage I, then stage II on top of it, each for so many steps; captions are written from the survey's scores."""
+    population = survey.load(survey.SHIPPED)
+    columns = [population.column(name)[:faces].tolist() for name in ("age", "male", "smile", "yaw")]
+    captions = tokens([caption(*scores) for scores in zip(*columns, strict=True)])
+    stages, scores, attributes = [], {}, load("attributes")
+    for side in (16, 64):
+        real = face_pictures(pool, faces, side)
+        torch.manual_seed(0)
+        generator = StageTwo(stages[0]) if stages else StageOne()
+        discriminator = StackDiscriminator() if side == 16 else StackDiscriminator((32, 64, 96, 128), patch=2)
+        batch = 32 if side == 16 else 16
+        config = TrainConfig(steps=steps, batch=batch, penalty=1.0, lazy=8, ema_images=20_000, cooldown=0.3, mismatched=True)
+        training = train(generator, discriminator, real, config, labels=captions, regularizer=lambda net: net.caption.kl)
+        for step in progress(training, config.steps, score_words):
+            if (step.index + 1) % max(steps // CHECKS, 1) == 0:
+                grid(out, draw(step.ema, 48, captions), f"{side}-{step.index + 1}")
+        stages.append(step.ema)
+        drawn, asked = draw(step.ema, COMPARED, captions), captions[:COMPARED]
+        age, male = attributes(images.resize(drawn, SIDE_PX)).T
+        scores[f"{side}_px"] = {
+            "frechet": round(Compare(face_pictures(pool, faces, SIDE_PX))(drawn), 3),
+            "gender_as_asked": round(float(((male > 0.5) == (asked[:, 1] == 5)).float().mean()), 3),
+            "age": {word: round(float(age[asked[:, 0] == at].mean()), 1) for at, word in ((1, "young"), (2, "grown"), (3, "old"))},
+        }
+    write(out, stages[1], about, LICENSE, config, {"faces": COMPARED, **scores}, {"resolution": 64})
+
+
+def face_pictures(pool: Path, faces: int, side: int) -> Tensor:
+    """The survey's first faces, previews reduced to `side` pixels: [face, 3, side, side], 16-bit floats. The pool resumes."""
+    pixels = array_on_disk(pool / f"faces{SIDE_PX}.npy", (faces, SIDE_PX, SIDE_PX, 3), np.uint8)
+    missing = [row for row in range(faces) if not pixels[row].any()]
+    generator = load("faces") if missing else None
+    for row in tqdm(missing, unit="face", desc="drawing", disable=not missing):
+        with torch.no_grad():
+            face = generator.preview(broadcast(w_of(generator, row, 1.0), generator.num_layers))
+        pixels[row] = images.to_uint8(images.resize(face.float(), SIDE_PX))[0]
+    small = torch.empty(faces, 3, side, side, dtype=torch.float16)
+    for first in range(0, faces, 1000):
+        small[first : first + 1000] = images.resize(images.from_uint8(pixels[first : first + 1000]), side).half()
+    return small
+
+
+class Compare:
+    """Fréchet distance from real faces in the last features of the perceptual network, pictures enlarged to 64 px."""
+
+    def __init__(self, real: Tensor) -> None:
+        self.network = load("perceptual").network
+        self.real = self.features(real[-COMPARED:].float())
+
+    def __call__(self, fake: Image) -> float:
+        """The distance of pictures [batch, 3, side, side]."""
+        return float(frechet(self.real, self.features(fake)))
+
+    @torch.no_grad()
+    def features(self, image: Image) -> Tensor:
+        """[batch, 3, side, side] -> [batch, 112]."""
+        parts = image.split(50)
+        return torch.cat([self.network(images.resize(part, SIDE_PX))[-1].float().mean(dim=(2, 3)) for part in parts])
+
+
+@torch.no_grad()
+def draw(generator: nn.Module, count: int, labels: Tensor | None = None) -> Image:
+    """Pictures of the seeds from 0, with the first labels if there are any."""
+    rows = torch.arange(count).split(50)
+    condition: Callable[[Tensor], Iterator[Tensor]] = lambda part: iter([labels[part]] if labels is not None else [])  # noqa: E731
+    return torch.cat([generator(normal(part.tolist(), generator.z_dim), *condition(part)).float() for part in rows])
+
+
+def grid(out: Path, drawn: Image, name: str) -> None:
+    """Write a sheet of samples beside `out`, to be looked at."""
+    images.write(images.grid(drawn.repeat_interleave(2, 2).repeat_interleave(2, 3), 12), out.with_name(f"{out.stem}-{name}.png"))
+
+
+def score_words(step: TrainStep) -> str:
+    """What the bar says."""
+    return f"real {step.real_score:.1f}, drawn {step.fake_score:.1f}"
+
+
+def write(
+    out: Path, net: nn.Module, about: dict[str, Any], licence: str, config: TrainConfig, scores: dict[str, Any], sizes: dict[str, int]
+) -> None:
+    """The moving average of a generator with its command and scores."""
+    checkpoint.save(out, half(net), {**about, **sizes, "config": vars(config), "licence": licence, "scores": scores})
+    print(f"{out}: {scores}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run(make, parser(__doc__, pool=Path("build/family"), member="progressive", faces=20_000, steps=6000)))
