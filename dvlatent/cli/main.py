@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from dvlatent import __version__
-from dvlatent.cli import app, distillation, editing, faces, filter, inversion
+from dvlatent.cli import app, distillation, editing, faces, filter, gan, inversion
 from dvlatent.cli.arguments import Parser
 from dvlatent.errors import DvlatentError
 
@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     distillation.add(commands)
     filter.add(commands)
     app.add(commands)
+    gan.add(commands)
     return made
 
 

@@ -6,15 +6,20 @@ comes with the number of samples, since all of them depend on it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
 from dvlatent.errors import ShapeError
+from dvlatent.faces.perceptual import Distance
+from dvlatent.images import resize
 from dvlatent.stats import Estimate, bootstrap
+from dvlatent.types import Image
 
 Cloud = Float[np.ndarray, "sample number"] | Float[Tensor, "sample number"]
 
@@ -32,6 +37,19 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"{self.value:.3g} (N = {self.real:,} and {self.fake:,})"
+
+
+def picture_features(pictures: Iterable[Image], distance: Distance, side_px: int = 128) -> Float[np.ndarray, "sample number"]:
+    """What a network for photos sees in batches of pictures: the last two stages of `distance`, averaged over all positions.
+
+    Small pictures are enlarged to `side_px` first, since the network knows no others; compare only values of the same size and stages.
+    """
+    rows = []
+    with torch.no_grad():
+        for batch in pictures:
+            stages = distance.features(resize(batch.clamp(-1, 1), side_px))[-2:]
+            rows.append(torch.cat([stage.mean(dim=(2, 3)) for stage in stages], dim=1))
+    return torch.cat(rows).cpu().numpy()
 
 
 def frechet(real: Cloud, fake: Cloud) -> Comparison:

@@ -128,8 +128,9 @@ class StyledConv(nn.Module):
         x = modulated_conv(x, self.weight, self.style(w), up=self.up)
         if noise != "none":
             grain = self.noise if noise == "const" else torch.randn_like(x[:, :1])
-            x = x + grain * self.noise_strength
-        return _clamped(F.leaky_relu(x + self.bias[:, None, None], 0.2) * 2**0.5, self.clamp)
+            x += (grain * self.noise_strength).to(x.dtype)
+        x += self.bias[:, None, None].to(x.dtype)
+        return _clamped(F.leaky_relu(x, 0.2).mul_(2**0.5), self.clamp)
 
 
 class ToImage(nn.Module):
@@ -191,10 +192,10 @@ def modulated_conv(
             filters = filters * torch.rsqrt(filters.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
         x = _convolve(x.reshape(1, -1, *x.shape[2:]), filters, up)
         return x.reshape(len(style), -1, *x.shape[2:])
-    x = _convolve(x * style[:, :, None, None], weight[None], up)
+    x = _convolve(x * style[:, :, None, None].to(x.dtype), weight[None], up)
     if demodulate:
         power = style.square() @ weight.square().sum(dim=(2, 3)).T  # [batch, out]
-        x = x * torch.rsqrt(power + 1e-8)[:, :, None, None]
+        x = x * torch.rsqrt(power + 1e-8)[:, :, None, None].to(x.dtype)
     return x
 
 
@@ -204,17 +205,17 @@ def _convolve(x: Features, filters: Float[Tensor, "group out in k k"], up: bool)
     if not up:
         return F.conv2d(x, filters.flatten(0, 1), padding=size // 2, groups=groups)
     x = F.conv_transpose2d(x, filters.transpose(1, 2).flatten(0, 1), stride=2, groups=groups)  # [., ., 2h + 1, 2w + 1]
-    return F.conv2d(x, 4 * _fir(x), padding=1, groups=x.shape[1])
+    return smooth(x, padding=1, gain=4)
+
+
+def smooth(x: Features, padding: int, gain: float = 1.0) -> Features:
+    """The FIR filter [1, 3, 3, 1], both ways: [batch, channel, h, w] -> h and w grow by 2 * padding - 3."""
+    return F.conv2d(x, gain * _fir(x), padding=padding, groups=x.shape[1])
 
 
 def upsample(x: Features) -> Features:
     """To twice the size: zeros between the pixels, then the FIR filter [1, 3, 3, 1] (Karras et al. 2020, appendix B)."""
     return F.conv_transpose2d(x, 4 * _fir(x), stride=2, padding=1, groups=x.shape[1])
-
-
-def downsample(x: Features) -> Features:
-    """To half the size: the FIR filter [1, 3, 3, 1], then every second pixel."""
-    return F.conv2d(x, _fir(x), stride=2, padding=1, groups=x.shape[1])
 
 
 def _fir(x: Features) -> Float[Tensor, "channel 1 4 4"]:
