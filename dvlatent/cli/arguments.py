@@ -80,6 +80,15 @@ def file_and_number(text: str) -> tuple[Path, float]:
     return Path(path), real(number)
 
 
+def phrase_and_number(text: str) -> tuple[str, float | None]:
+    """"an old woman:+2" -> the phrase and 2.0; None without a number."""
+    phrase, _, number = text.rpartition(":")
+    try:
+        return (phrase, real(number)) if phrase else (text, None)
+    except argparse.ArgumentTypeError:
+        return text, None  # a phrase with a colon in it
+
+
 def add_psi(command: argparse.ArgumentParser, psi: float = 0.7) -> None:
     """Add the option of truncation; `--trunc` is NVIDIA's name for it."""
     words = f"truncation: 0 is the average face, 1 the whole variety (default {psi:g})"

@@ -17,6 +17,7 @@ from dvlatent.cli.arguments import (
     file_and_number,
     layers,
     numbers,
+    phrase_and_number,
     real,
     seeds_in_words,
     sheet_px,
@@ -25,10 +26,13 @@ from dvlatent.cli.arguments import (
 from dvlatent.errors import ShapeError
 
 if TYPE_CHECKING:
-    from dvlatent.directions import Edit
+    from dvlatent.directions import Direction, Edit
     from dvlatent.editing.survey import Population
+    from dvlatent.types import Generator
 
 STRIP_PX = 512  # side of a face in a strip
+STEPS = 2.0  # along words, unless told
+AGAINST = "what the words are compared with, e.g. 'a man' (default 'a face')"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -92,17 +96,20 @@ def _summary(population: Population, out: Path) -> str:
 
 def _add_find(commands: argparse._SubParsersAction) -> None:
     find = commands.add_parser("find", help="find the direction of an attribute in a population")
-    find.description = "Find the direction along which a score grows, in a population that `dvlatent survey` made."
-    find.add_argument("--attribute", required=True, help="the score that should grow, e.g. age")
+    find.description = "Find the direction along which a score grows, in a population that `dvlatent survey` made, or that of words."
+    what = find.add_mutually_exclusive_group(required=True)
+    what.add_argument("--attribute", help="the score that should grow, e.g. age")
+    what.add_argument("--words", metavar="PHRASE", help="what faces should look like, e.g. 'a man with a beard'; needs no population")
+    find.add_argument("--against", metavar="PHRASE", help=AGAINST)
     find.add_argument("--low", type=real, nargs=2, metavar=("FROM", "TO"), help="scores of the low end, e.g. 18 28")
     find.add_argument("--high", type=real, nargs=2, metavar=("FROM", "TO"), help="scores of the high end, e.g. 55 80")
-    find.add_argument("--by", default="mean", help="mean (default), lda, logistic, svm or ridge")
+    find.add_argument("--by", help="mean (default), lda, logistic, svm or ridge")
     find.add_argument("--balance", nargs="+", default=[], metavar="SCORE", help="make both ends alike in these scores")
     find.add_argument("--without", nargs="+", default=[], metavar="SCORE", help="project out what these scores are read from (by logistic)")
     find.add_argument("--ridge", type=real, help="regularization of logistic, svm and ridge (default: chosen on held-out faces)")
     find.add_argument("--faces", type=int, help="compare only the first so many faces of the population")
     find.add_argument("--layers", type=layers, help="layers to move: coarse, middle, fine, all (default) or numbers such as 0-8")
-    find.add_argument("--name", help="what to call it (default: the attribute)")
+    find.add_argument("--name", help="what to call it (default: the attribute, or the words)")
     find.add_argument("--population", type=Path, help="a file that `dvlatent survey` made (default: the 20,000 faces that we ship)")
     find.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     add_overwrite(find)
@@ -116,24 +123,38 @@ def _find(arguments: argparse.Namespace) -> int:
     from dvlatent.zoo import load
 
     check_out(checkpoint.check_path(arguments.out), arguments.overwrite)
+    how = {end: tuple(given) for end in ("low", "high") if (given := getattr(arguments, end))}
+    how |= {name: given for name in ("by", "ridge", "balance") if (given := getattr(arguments, name)) not in (None, [])}
+    if arguments.words and how:
+        raise ShapeError(f"words need no scores: leave --{next(iter(how))} out, or give an --attribute instead of --words.")
     file = arguments.population or survey.SHIPPED
     population = survey.load(file)
     population = population if arguments.faces is None else population.take(arguments.faces)
     generator = load("faces")
-    print(f"Comparing {len(population):,} faces ...", file=sys.stderr)
-    how = {end: tuple(given) for end in ("low", "high") if (given := getattr(arguments, end))}
-    how |= {"by": arguments.by, "ridge": arguments.ridge, "balance": arguments.balance, "layers": arguments.layers}
-    direction = find(generator, population, arguments.attribute, **how)
+    if arguments.words:
+        direction = _of_words(arguments, generator, arguments.words, arguments.layers)
+    else:
+        print(f"Comparing {len(population):,} faces ...", file=sys.stderr)
+        direction = find(generator, population, arguments.attribute, layers=arguments.layers, **how)
     if arguments.without:
         others = [find(generator, population, name, "logistic") for name in arguments.without]  # what each is read from
         direction = measured_on(direction.without(*others), generator, population)
-    scored_by = checkpoint.load(file, "population")[1].get("scored_by", "attributes,landmarks")
-    found_by = direction.found_by | {"scored_by": str(scored_by), "command": command_of(arguments)}
+    found_by = direction.found_by | {"command": command_of(arguments)}
+    if not arguments.words:
+        found_by["scored_by"] = str(checkpoint.load(file, "population")[1].get("scored_by", "attributes,landmarks"))
     direction = replace(direction, name=arguments.name or direction.name, found_by=found_by)
     checkpoint.save_direction(direction, arguments.out)
     print(f"{arguments.out}: {direction.name}, one step is {direction.step:.3g} in W")
     print("\n".join(f"  {what}: {value}" for what, value in direction.found_by.items()))
     return 0
+
+
+def _of_words(arguments: argparse.Namespace, generator: Generator, phrase: str, layers: list[int] | str | None = None) -> Direction:
+    """The direction of a phrase. Raises UnknownWords for one that means nothing."""
+    from dvlatent.editing.words import AGAINST, find_words
+    from dvlatent.zoo import load
+
+    return find_words(load("words"), generator, phrase, arguments.against or AGAINST, layers=layers)
 
 
 def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> None:
@@ -149,6 +170,9 @@ def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> Non
         edit.add_argument(f"--{option}", dest=name, type=real, metavar="STEPS", help=f"steps along {option}: {what}")
     file = "steps along a direction or edit of your own; may be given several times"
     edit.add_argument("--direction", type=file_and_number, action="append", default=[], metavar="FILE:STEPS", help=file)
+    words = f"move toward words, e.g. 'an old woman, smiling'; STEPS is {STEPS:g} unless given; may be given several times"
+    edit.add_argument("--words", metavar="PHRASE[:STEPS]", type=phrase_and_number, action="append", default=[], help=words)
+    edit.add_argument("--against", metavar="PHRASE", help=AGAINST)
     add_psi(edit)
     row = "a row from the opposite edit to this one, the face itself in the middle (5 faces unless told)"
     edit.add_argument("--strip", type=int, nargs="?", const=5, metavar="FACES", help=row)
@@ -168,7 +192,8 @@ def _edit(arguments: argparse.Namespace) -> int:
     from dvlatent.zoo import load
 
     check_out(arguments.out, arguments.overwrite, images.KINDS)
-    edit, steps = _chosen_edit(arguments)
+    generator = load("faces") if arguments.words else None
+    edit, steps = _chosen_edit(arguments, generator)
     if arguments.strip is not None and arguments.strip < 2:
         raise ShapeError(f"a strip has two faces or more, {arguments.strip} were asked for: give --strip 5.")
     if arguments.paste_back and (arguments.strip or not arguments.inversion):
@@ -177,7 +202,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     photo = images.read(arguments.paste_back) if arguments.paste_back else None
     if photo is not None and found.alignment is None:
         raise ShapeError(f"{arguments.inversion} does not say where its face lies in a photo. Invert the photo with `dvlatent invert`.")
-    generator = load("faces")
+    generator = generator or load("faces")
     for _, direction in edit.terms:
         direction.check(generator)
     if found:
@@ -202,7 +227,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen_edit(arguments: argparse.Namespace) -> tuple[Edit, str]:
+def _chosen_edit(arguments: argparse.Namespace, generator: Generator | None) -> tuple[Edit, str]:
     """The sum of all steps that were asked for, and those steps in words."""
     from dvlatent.directions import Edit
     from dvlatent.zoo import load
@@ -210,8 +235,11 @@ def _chosen_edit(arguments: argparse.Namespace) -> tuple[Edit, str]:
     asked = [(name.removesuffix("-direction"), name, getattr(arguments, name)) for name in arguments.shipped]
     asked += [(path.stem, path, steps) for path, steps in arguments.direction]
     parts = [(name, steps, steps * load(what)) for name, what, steps in asked if steps is not None]
+    for phrase, given in arguments.words:
+        steps = STEPS if given is None else given
+        parts.append((f"'{phrase}'", steps, steps * _of_words(arguments, generator, phrase)))
     if not parts:
         options = ", ".join(f"--{name.removesuffix('-direction')}" for name in arguments.shipped)
-        raise ShapeError(f"no edit was asked for: give steps along {f'{options} or ' if options else ''}--direction FILE:STEPS.")
+        raise ShapeError(f"no edit was asked for: give --words, or steps along {f'{options} or ' if options else ''}--direction FILE:STEPS.")
     terms = tuple(term for *_, edit in parts for term in edit.terms)
     return Edit(terms), ", ".join(f"{name} {steps:+g}" for name, steps, _ in parts)

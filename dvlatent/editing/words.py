@@ -20,11 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from dvlatent import checkpoint, images
@@ -240,9 +238,9 @@ def fit_axes(w: W, embeddings: Embedding, ridge: float = 1.0) -> Float[Tensor, "
 
     `ridge` is in units of the mean variance of a number of w, as in `find`.
     """
-    x = w.double().numpy() - w.double().numpy().mean(axis=0)
-    scale = np.sqrt((x**2).sum() / x.shape[1])
-    return torch.from_numpy(Ridge(ridge).fit(x / scale, embeddings.double().numpy()).coef_.T / scale).float()
+    x, y = (rows.double() - rows.double().mean(dim=0) for rows in (w, embeddings))
+    penalty = ridge * x.square().sum() / x.shape[1] * torch.eye(x.shape[1], dtype=x.dtype)
+    return torch.linalg.solve(x.T @ x + penalty, x.T @ y).float()
 
 
 def find_words(
@@ -250,15 +248,15 @@ def find_words(
 ) -> Direction:
     """The direction along which faces fit `phrase` better than `against`, read off the model's regression on w, in milliseconds.
 
-    The difference of two sentences says what should grow; the covariance of W and the regression say how w changes with it. One step is one
+    The difference of two sentences says what should grow, the regression along which line of W it grows, all else equal. One step is one
     standard deviation of the population, coordinate 0 is the mean face. Raises UnknownWords for a phrase that means nothing to the model,
     ShapeError for a model without axes, or with those of another W.
     """
     if model.axes is None or len(model.axes) != generator.w_dim:
         shape = None if model.axes is None else list(model.axes.shape)
         raise ShapeError(f"axes of shape [{generator.w_dim}, dim] were needed, the model's are {shape}. Set model.axes to fit_axes(...).")
-    rise = model.axes @ model.difference(phrase, against)  # [w]: how the difference of similarities grows
-    return _direction(generator, Whitening.of(generator), rise, phrase, layers, {"method": "words", "against": against})
+    vector = model.axes @ model.difference(phrase, against)  # [w]
+    return _direction(generator, Whitening.of(generator), vector, phrase, layers, {"method": "words", "against": against})
 
 
 def gradient_words(
@@ -276,8 +274,8 @@ def gradient_words(
     """The same direction from the pictures of `seeds`: the mean gradient of the difference of similarities. Needs no axes.
 
     The gradient of each face is taken in standard deviations of the population. Coordinates in which the faces do not agree, their mean
-    below `threshold` standard errors, are left out (as StyleCLIP leaves out channels, Patashnik et al. 2021, section 6). Raises
-    UnknownWords as `find_words` does, ShapeError if fewer than two seeds are given or nothing is above the threshold.
+    below `threshold` standard errors, are left out (as StyleCLIP leaves out channels, Patashnik et al. 2021, section 6). Along lines on
+    which W hardly varies, gradients say little, so they are shrunk as a ridge of 1 shrinks them in `fit_axes`. Raises UnknownWords as `find_words` does, ShapeError if fewer than two seeds are given or nothing is above the threshold.
     """
     seeds, whitening, draw = list(seeds), Whitening.of(generator), renderer(generator, render)[0]
     if len(seeds) < 2:
@@ -295,7 +293,9 @@ def gradient_words(
     if not kept.any():
         raise ShapeError(f"the faces agree in no coordinate by {threshold:g} standard errors. Lower the threshold, or give more seeds.")
     found_by = {"method": "words by gradient", "against": against, "faces": len(seeds), "threshold": threshold, "psi": psi}
-    return _direction(generator, whitening, whitening.inverse @ kept, phrase, layers, found_by)
+    covariance = whitening.axes.T @ whitening.axes  # [w, w]; times the gradient in W it is axes.T @ kept
+    ridge = covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+    return _direction(generator, whitening, torch.linalg.solve(covariance + ridge, whitening.axes.T @ kept), phrase, layers, found_by)
 
 
 @dataclass(frozen=True)
@@ -363,14 +363,13 @@ def optimize_words(
 
 
 def _direction(
-    generator: Generator, whitening: Whitening, rise: Tensor, phrase: str, layers: Layers | None, found_by: dict[str, Any]
+    generator: Generator, whitening: Whitening, vector: Tensor, phrase: str, layers: Layers | None, found_by: dict[str, Any]
 ) -> Direction:
-    """The direction in which w changes on average where something rises by `rise` along W: the covariance of W times it."""
-    vector = rise.to(whitening.axes) @ whitening.axes.T @ whitening.axes  # [w]
+    """The direction of a vector of any length, measured on the population of the generator."""
     length = vector.norm()
     if not length > 0:
         raise ShapeError(f"'{phrase}' changes nothing along W: no direction is left. Is the model trained?")
-    unit = vector / length
+    unit = vector.to(whitening.axes) / length
     return Direction(
         phrase,
         unit.detach().cpu(),
