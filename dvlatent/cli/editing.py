@@ -240,6 +240,6 @@ def _chosen_edit(arguments: argparse.Namespace, generator: Generator | None) -> 
         parts.append((f"'{phrase}'", steps, steps * _of_words(arguments, generator, phrase)))
     if not parts:
         options = ", ".join(f"--{name.removesuffix('-direction')}" for name in arguments.shipped)
-        raise ShapeError(f"no edit was asked for: give --words, or steps along {f'{options} or ' if options else ''}--direction FILE:STEPS.")
+        raise ShapeError(f"no edit was asked for: give --words, or steps along {options + ' or ' * bool(options)}--direction FILE:STEPS.")
     terms = tuple(term for *_, edit in parts for term in edit.terms)
     return Edit(terms), ", ".join(f"{name} {steps:+g}" for name, steps, _ in parts)

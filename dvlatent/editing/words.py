@@ -275,7 +275,8 @@ def gradient_words(
 
     The gradient of each face is taken in standard deviations of the population. Coordinates in which the faces do not agree, their mean
     below `threshold` standard errors, are left out (as StyleCLIP leaves out channels, Patashnik et al. 2021, section 6). Along lines on
-    which W hardly varies, gradients say little, so they are shrunk as a ridge of 1 shrinks them in `fit_axes`. Raises UnknownWords as `find_words` does, ShapeError if fewer than two seeds are given or nothing is above the threshold.
+    which W hardly varies, gradients say little, so they are shrunk as a ridge of 1 shrinks them in `fit_axes`. Raises UnknownWords as
+    `find_words` does, ShapeError if fewer than two seeds are given or nothing is above the threshold.
     """
     seeds, whitening, draw = list(seeds), Whitening.of(generator), renderer(generator, render)[0]
     if len(seeds) < 2:
