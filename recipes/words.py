@@ -159,10 +159,10 @@ class Appearance:
     values: dict[str, np.ndarray]  # attribute -> [face] of words; "" where it cannot be seen
 
 
-def read_appearance(path: Path = HERE / "appearance.json") -> Appearance:
-    """The labels by eye. Raises ShapeError for codes that are none."""
+def read_appearance(path: Path = HERE / "appearance.json", which: str = "") -> Appearance:
+    """The labels by eye; `which="again_"` gives those of the second look. Raises ShapeError for codes that are none."""
     kept = json.loads(path.read_text(encoding="utf-8"))
-    seeds, codes = np.array(kept["seeds"]), kept["codes"].split()
+    seeds, codes = np.array(kept[f"{which}seeds"]), kept[f"{which}codes"].split()
     flags = "".join("".join(letters) for letters in FLAGS.values())
     wrong = [code for code in codes if not re.fullmatch(rf".{{{len(LETTERS)}}}[{flags}]*", code)]
     if wrong or len(codes) != len(seeds):
@@ -171,6 +171,14 @@ def read_appearance(path: Path = HERE / "appearance.json") -> Appearance:
     for name, letters in FLAGS.items():
         values[name] = [next((word for letter, word in letters.items() if letter in code[len(LETTERS) :]), "no") for code in codes]
     return Appearance(seeds, {name: np.array(column) for name, column in values.items()})
+
+
+def agreement(first: Appearance, again: Appearance) -> dict[str, float]:
+    """Cohen's kappa of each attribute on the faces of the second look: 1 for the same labels, 0 for what chance gives."""
+    from sklearn.metrics import cohen_kappa_score
+
+    rows = [first.seeds.tolist().index(seed) for seed in again.seeds.tolist()]
+    return {name: round(float(cohen_kappa_score(first.values[name][rows], column)), 2) for name, column in again.values.items()}
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,7 @@ def fit_readers(features: np.ndarray, values: dict[str, np.ndarray], strength: f
     from sklearn.linear_model import LogisticRegression
 
     mean, std = features.mean(axis=0), features.std(axis=0).clip(1e-3)
-    pca = PCA(min(axes, len(features) - 1), svd_solver="randomized", random_state=0)
+    pca = PCA(min(axes, len(features) - 1, features.shape[1]), svd_solver="randomized", random_state=0)
     parts, readers = pca.fit_transform((features - mean) / std), {}
     spread = parts.std()
     for name, column in values.items():
@@ -440,7 +448,8 @@ def make(out: Path, pool: Path, faces: int = 20_000, steps: int = 3000, seed: in
         similarity = seen[few] @ towers.text(vectors[len(sentences) :][:1000]).T
         found = retrieval(similarity, facts[few], answers[:1000])
     scores = {name: round(float(row.mean()), 3) for name, row in found.items()}
-    print(json.dumps({"readers": reading, "retrieval": scores}, indent=1))
+    kappa = agreement(eye, read_appearance(which="again_"))
+    print(json.dumps({"agreement with oneself": kappa, "readers": reading, "retrieval": scores}, indent=1))
     axes = fit_axes(population.latents(load("faces"))[1][:-held_out], seen[:-held_out])
     about = {"held_out_faces": held_out, "held_out_words": HELD_OUT_WORDS, "training": asdict(config), "licence": LICENSE}
     about |= {"command": command("words", out, faces=faces, steps=steps), "scores": scores | {"readers": reading}}
