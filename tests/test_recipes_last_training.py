@@ -49,6 +49,12 @@ def test_a_head_that_widens_may_cover_background():
     assert torch.equal(still[:, :, 80, 20], before[:, :, 80, 20]) and (wide - before)[:, :, 80, 24].min() > 0.2
 
 
+def test_hair_may_be_put_back_with_the_background():
+    before, parts = halves()
+    mended = recipe.mend(before, before + 0.3, parts, parts, (), hair=True)
+    assert torch.equal(mended[:, :, :62], before[:, :, :62]) and (mended - before)[:, :, 80:90, 50:80].min() > 0.2
+
+
 def test_a_pair_is_refused_for_the_first_rule_that_it_breaks():
     names = ("smile", "mouth_open", "eyes_open", "yaw", "pitch", "roll", "glasses")
     young = {**dict.fromkeys(names, 0.0), "age": 30.0, "male": 0.1, "finder_male": 0.1}
