@@ -35,6 +35,7 @@ HELD_OUT_WORDS = (  # in no caption: does the model understand them by their nei
     "grandmother", "grandfather", "toddler", "teenager", "elderly", "bearded",
     "hairless", "grinning", "redhead", "spectacles", "gentleman", "cap",
 )  # fmt: skip
+RIDGE = 0.1  # of the regression of embeddings on w, best on unseen faces
 DROPOUT = 0.3  # of the image tower while it learns
 LEAST = 0.5  # cosine with the nearest phrase that was taught; below, a phrase means nothing (measured on nonsense)
 SURE = 0.75  # probability from which a fact is said
@@ -399,15 +400,17 @@ def retrieval(
 ) -> dict[str, Float[np.ndarray, " row"]]:
     """Sentence i is about face i: is its face, or its sentence, among the nearest? And how often does a perfect reader find it?
 
-    The perfect reader knows all facts. Where a sentence is true of c faces it can only guess which of them is meant, and finds it among
-    10 with probability min(1, 10 / c). Each value is one number a sentence or face.
+    The perfect reader knows all facts. Where a sentence is true of c faces, it can only guess which of them is meant. Asked for the
+    sentence of a face, it takes the true ones that fit the fewest faces. Each value is one number a sentence or face.
     """
     said = table(stated)
     true = table(facts) @ said.T >= said.sum(axis=1) - 0.5  # [face, sentence]
-    own = similarity.diagonal()
+    fits, own = true.sum(axis=0), similarity.diagonal()  # faces that a sentence fits
     above = {"face": (similarity > own).sum(dim=0), "sentence": (similarity > own[:, None]).sum(dim=1)}
+    better, equal = ((true & compare(fits, fits[:, None])).sum(axis=1) for compare in (np.less, np.equal))
+    possible = {"face": np.minimum(1, among / fits), "sentence": np.clip((among - better) / equal, 0, 1)}
     found = {f"{name}_found": (rank < among).numpy().astype(float) for name, rank in above.items()}
-    return found | {f"{name}_possible": np.minimum(1, among / true.sum(axis=axis)) for axis, name in enumerate(("face", "sentence"))}
+    return found | {f"{name}_possible": row for name, row in possible.items()}
 
 
 def known_faces(pool: Path, faces: int, held_out: int) -> tuple[Population, np.ndarray, dict[str, Reader], Appearance]:
@@ -450,7 +453,7 @@ def make(out: Path, pool: Path, faces: int = 20_000, steps: int = 3000, seed: in
     scores = {name: round(float(row.mean()), 3) for name, row in found.items()}
     kappa = agreement(eye, read_appearance(which="again_"))
     print(json.dumps({"agreement with oneself": kappa, "readers": reading, "retrieval": scores}, indent=1))
-    axes = fit_axes(population.latents(load("faces"))[1][:-held_out], seen[:-held_out])
+    axes = fit_axes(population.latents(load("faces"))[1][:-held_out], seen[:-held_out], RIDGE)
     about = {"held_out_faces": held_out, "held_out_words": HELD_OUT_WORDS, "training": asdict(config), "licence": LICENSE}
     about |= {"command": command("words", out, faces=faces, steps=steps), "scores": scores | {"readers": reading}}
     save_words(out, towers, axes, known, LEAST, **about)

@@ -77,6 +77,10 @@ def test_the_perfect_reader_guesses_among_equal_faces():
     found = words.retrieval(torch.eye(5), facts, facts, among=2)
     np.testing.assert_allclose(found["face_possible"], [0.5, 0.5, 0.5, 0.5, 1])
     assert found["face_found"].all() and found["sentence_found"].all()
+    specific = words.retrieval(
+        torch.eye(2), [{"age": "old", "gender": "male"}, {"age": "old"}], [{"gender": "male"}, {"age": "old"}], among=1
+    )
+    np.testing.assert_allclose(specific["sentence_possible"], [1, 1])  # the first face's own sentence fits no other face
     turned = words.retrieval(-torch.eye(5), facts, facts, among=2)
     assert not turned["face_found"].any()
 
