@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from dvlatent import images
 from dvlatent.checkpoint import check_path
@@ -18,6 +19,7 @@ from dvlatent.errors import CheckpointError, DvlatentError, ShapeError
 from dvlatent.latents import broadcast, w_of
 from dvlatent.training import accelerated, finish
 from dvlatent.types import Generator, Image, Ws
+from dvlatent.zoo import load
 
 LICENSE = "research and teaching only, as the generator of the faces"  # of everything that learned from the faces
 DIGITS_LICENSE = "CC BY-SA 3.0, as the MNIST digits that it learned from"
@@ -39,6 +41,18 @@ def array_on_disk(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray
         wanted = f"{np.dtype(dtype)} {shape} was needed"
         raise CheckpointError(f"{path} holds {array.dtype} {array.shape}; {wanted}. Delete it, or ask for as many faces.")
     return array
+
+
+@torch.no_grad()
+def face_pixels(pool: Path, faces: int, side_px: int = 64) -> np.ndarray:
+    """The survey's first faces, previews without truncation, reduced: uint8 [face, side, side, 3], on disk. The pool resumes."""
+    pixels = array_on_disk(pool / f"faces{side_px}.npy", (faces, side_px, side_px, 3), np.uint8)
+    missing = [row for row in range(faces) if not pixels[row].any()]
+    generator = load("faces") if missing else None
+    for row in tqdm(missing, unit="face", desc="drawing", disable=not missing):
+        face = generator.preview(broadcast(w_of(generator, row, 1.0), generator.num_layers))
+        pixels[row] = images.to_uint8(images.resize(face.float(), side_px))[0]
+    return pixels
 
 
 @torch.no_grad()

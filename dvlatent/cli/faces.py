@@ -48,9 +48,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_overwrite(mix)
     mix.set_defaults(run=_mix, resume="Nothing was written.")
 
-    convert = commands.add_parser("convert", help="a StyleGAN2 of others, from NVIDIA's pickle to .safetensors")
-    convert.description = "Read a network pickle of stylegan2-ada-pytorch as data: nothing in it is run. `dvlatent.load` reads the result."
-    convert.add_argument("pickle", type=Path, help="a .pkl file with G_ema in it, 32 to 1024 px")
+    convert = commands.add_parser("convert", help="a StyleGAN2 of others, NVIDIA's or rosinality's, to .safetensors")
+    convert.description = (
+        "Read a network pickle of stylegan2-ada-pytorch, or a checkpoint of rosinality's stylegan2-pytorch, as data: nothing in it is run. "
+        "`dvlatent.load` reads the result."
+    )
+    convert.add_argument("pickle", type=Path, help="a .pkl file with G_ema in it, or a .pt file with g_ema, 32 to 1024 px")
     convert.add_argument("out", type=Path, help="a .safetensors file")
     add_overwrite(convert)
     convert.set_defaults(run=_convert, resume="Nothing was written.")

@@ -12,7 +12,7 @@ from typing import Any
 from dvlatent.cli.arguments import check_folder, check_out, command_of, real
 from dvlatent.errors import ShapeError
 
-RESOLUTIONS = [8 << i for i in range(8)]  # 8 to 1024
+RESOLUTIONS = [32 << i for i in range(6)]  # 32 to 1024
 SHEET = 40  # pictures on a sample grid, in rows of 10
 SEEDS = 1_000_000  # pictures that are measured have seeds from here on
 
@@ -103,12 +103,12 @@ def train_network(
             half = {name: value.half() for name, value in step.ema.state_dict().items()}
             described = {"kind": "stylegan2", "config": asdict(sizes), "training": asdict(config), "scores": scores, **about}
             checkpoint.save(out / "network.safetensors", half, described)
-            images.write(images.grid(torch.cat([*drawn(step.ema, range(SHEET))]), columns=10), out / f"samples-{step.index + 1:06d}.jpg")
+            images.write(images.grid(torch.cat([*rendered(step.ema, range(SHEET))]), columns=10), out / f"samples-{step.index + 1:06d}.jpg")
             print(f"\r{step.images:,} pictures seen: {scores}", file=sys.stderr)
     return scores
 
 
-def drawn(generator: Any, seeds: Sequence[int], psi: float = 1.0, batch: int = 20) -> Iterator[Any]:
+def rendered(generator: Any, seeds: Sequence[int], psi: float = 1.0, batch: int = 20) -> Iterator[Any]:
     """The pictures of seeds, in batches on the CPU."""
     import torch
 
@@ -136,7 +136,7 @@ def measure_of(pictures: Any, samples: int) -> Callable[[Any], dict[str, float]]
     beside = frechet(real[:samples], real[samples:]).value
 
     def measure(generator: Any) -> dict[str, float]:
-        fake = picture_features(drawn(generator, range(SEEDS, SEEDS + samples)), distance)
+        fake = picture_features(rendered(generator, range(SEEDS, SEEDS + samples)), distance)
         value = frechet(real[:samples], fake).value
         return {"frechet": round(value, 4), "real_against_real": round(beside, 4), "samples": samples}
 
