@@ -266,11 +266,11 @@ def test_words_are_found_and_kept(capsys, words):
 
 def test_words_edit_a_face(capsys, words):
     code, out, _ = run(capsys, "edit", "--seed", 7, "--words", "old", "--words", "happy:-1", "--out", "face.png")
-    assert code == 0 and "seed 7 at psi 0.7, 'old' +2, 'happy' -1; before and after" in out
+    assert code == 0 and "seed 7 at psi 0.7, 'old' +3, 'happy' -1; before and after" in out
     old, happy = (toy.truth[name] for name in ("age", "smile"))
     ws = truncate(broadcast(toy.mapping(normal(7, 32)), 3), toward=toy.w_mean, psi=0.7)
     picture = images.read("face.png")[..., -64:]
-    assert (picture - toy.synthesis((2 * old - 1 * happy)(ws))).abs().mean() < 0.02
+    assert (picture - toy.synthesis((3 * old - 1 * happy)(ws))).abs().mean() < 0.02
     assert (picture - toy.synthesis(ws)).abs().mean() > 0.04
 
 
