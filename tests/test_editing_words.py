@@ -122,6 +122,7 @@ def towers():
 CONFIG = WordsTrainConfig(steps=150, batch=32, lr=5e-3)
 
 
+@torch.no_grad()  # as in a notebook that switched gradients off
 def test_training_finds_which_sentence_fits():
     features, sentences, captions, kind = pairs()
     made = towers()
