@@ -264,6 +264,13 @@ def test_words_are_found_and_kept(capsys, words):
     }
 
 
+def test_scores_are_projected_out_of_words(capsys, words):
+    truth = population()
+    code, *_ = run(capsys, "find", "--words", "old", "--without", "glasses", "--population", "toy.safetensors", "--out", "old.safetensors")
+    old = load_direction("old.safetensors")
+    assert code == 0 and old.found_by["without"] == "glasses" and old.vector @ truth["age"].vector > 0.9
+
+
 def test_words_edit_a_face(capsys, words):
     code, out, _ = run(capsys, "edit", "--seed", 7, "--words", "old", "--words", "happy:-1", "--out", "face.png")
     assert code == 0 and "seed 7 at psi 0.7, 'old' +3, 'happy' -1; before and after" in out
