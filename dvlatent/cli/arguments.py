@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dvlatent.types import Generator
 
 MOST = 1_000_000  # numbers in a list of an option
+READABLE_PX = 256  # to which smaller pictures are enlarged for networks that read faces: they take none below 128
 SHEET_PIXELS, SHEET_SIDE_PX = 20_000_000, 16_000  # what every program opens
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvlatent.cli.arguments import (
+    READABLE_PX,
     add_generator,
     add_overwrite,
     add_psi,
@@ -62,6 +63,7 @@ def _add_survey(commands: argparse._SubParsersAction) -> None:
 def _survey(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from dvlatent import images
     from dvlatent.checkpoint import check_path
     from dvlatent.editing.survey import collect, resumable
     from dvlatent.zoo import load
@@ -76,6 +78,8 @@ def _survey(arguments: argparse.Namespace) -> int:
             raise ShapeError(f"'{name}' gives no scores: give --predictors that do, such as attributes,landmarks.")
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.faces)
     render = generator.synthesis if arguments.full else None
+    if generator.resolution < READABLE_PX:
+        render = lambda ws: images.resize(generator.synthesis(ws), READABLE_PX)  # noqa: E731
     about = {"command": command_of(arguments), "scored_by": arguments.predictors, "licence": "research and teaching only, as the generator"}
     steps = []
     with tqdm(total=len(seeds), unit="face") as bar:

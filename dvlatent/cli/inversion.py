@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvlatent.cli.arguments import add_generator, add_overwrite, check_out, generator_of, real
+from dvlatent.cli.arguments import READABLE_PX, add_generator, add_overwrite, check_out, generator_of, real
 from dvlatent.errors import DvlatentError, ShapeError
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def _invert(arguments: argparse.Namespace) -> int:
     config = InvertConfig(**chosen)
     photo = images.read(arguments.photo)
     alignment, face = load("aligner")(photo, arguments.face, size_px=256)
-    generator, distance, identity = generator_of(arguments), load("perceptual"), load("identity")
+    generator, distance, known = generator_of(arguments), load("perceptual"), load("identity")
+    small = generator.resolution < READABLE_PX
+    identity = (lambda image: known(images.resize(image, READABLE_PX))) if small else known
     start = _start(arguments.start or (None if arguments.generator == "faces" else "mean"), generator, face)
     search, step = invert(generator, face, config, distance=distance, identity=identity, start=start), None
     try:
