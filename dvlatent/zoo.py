@@ -37,6 +37,8 @@ def available() -> tuple[str, ...]:
 def load(name: str | Path) -> Any:
     """Load a network by its name (`available()` lists them), or a direction, an edit or a filter from its .safetensors file.
 
+    "clip:FOLDER" is the CLIP in a folder of yours, behind the interface of "words".
+
     Raises AssetMissing if other people's files are not installed (`dvlatent assets` installs them), CheckpointError for a name that
     does not exist and for a file that is damaged.
     """
@@ -54,6 +56,8 @@ def load(name: str | Path) -> Any:
 def _load(name: str | Path) -> Any:
     if str(name) in LOADERS:
         return LOADERS[str(name)]()
+    if str(name).startswith("clip:"):
+        return _imported("editing.clip.Clip")(str(name).removeprefix("clip:"))
     if Path(name).suffix == ".safetensors":
         from dvlatent import checkpoint
 
@@ -269,9 +273,6 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "faces-64": partial(read_stylegan2, WEIGHTS / "stylegan2-64.safetensors"),
     "toy": partial(_theirs, "toy.faces.ToyFaces"),
     "digits": partial(_ours, "digits", "digit generator", "gan.digits.DigitGenerator", "width", "z_dim", "classes"),
-    "progressive": partial(_ours, "progressive", "progressive", "gan.progressive.ProgressiveGAN"),
-    "biggan": partial(_ours, "biggan", "biggan", "gan.biggan.BigGAN"),
-    "stackgan": partial(_ours, "stackgan", "stackgan", "gan.stackgan.StageTwo"),
     "mnist": partial(_theirs, "gan.data.digits", MNIST),
     "digit-map": partial(read_map, WEIGHTS / "digit-map.safetensors"),
     "face-map": partial(read_map, WEIGHTS / "face-map.safetensors"),

@@ -24,6 +24,7 @@ from importlib.util import find_spec
 if find_spec("dvlatent") is None:  # on Colab: the library, then the weights; elsewhere this does nothing
     get_ipython().run_line_magic("pip", 'install -q "dvlatent @ git+https://github.com/{repo}"')
     get_ipython().system("dvlatent assets")"""
+EXTRAS = {"09": "words"}  # lessons that need more than the first download, and its name
 ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|usr|var|opt|mnt|private|content)/\w|\b[A-Z]:\\\w")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 FOLDED = re.compile(r"<details>\s*<summary>Solution.*?</summary>\s*```python\n(.*?)^```.*?</details>", re.DOTALL | re.MULTILINE)
@@ -33,7 +34,7 @@ def problems(notebook: NotebookNode, name: str, repo: str, size: int = 0, source
     """Everything that is broken in an executed lesson. `source` is its .py, read by jupytext; `size` the file's bytes."""
     found = [f"cell {at}: {trouble}" for at, cell in enumerate(notebook.cells, 1) for rule in CELL_RULES for trouble in rule(cell)]
     found += [trouble for rule in NOTEBOOK_RULES for trouble in rule(notebook)]
-    found += [*_opening(notebook, name, repo), *_setup(notebook, repo)]
+    found += [*_opening(notebook, name, repo), *_setup(notebook, name, repo)]
     if size > MEGABYTES * 2**20:
         found.append(f"the file has {size / 2**20:.1f} MB, more than {MEGABYTES}: show fewer or smaller photographs")
     if source is not None and _pair(source) != _pair(notebook):
@@ -157,9 +158,10 @@ def _opening(notebook: NotebookNode, name: str, repo: str) -> Iterator[str]:
         yield f"the opening needs, in this order: {' '.join(OPENING)}"
 
 
-def _setup(notebook: NotebookNode, repo: str) -> Iterator[str]:
+def _setup(notebook: NotebookNode, name: str, repo: str) -> Iterator[str]:
+    assets = " --with ".join(["dvlatent assets", *[extra for lesson, extra in EXTRAS.items() if name.startswith(lesson)]])
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    if not code or "setup" not in _tags(code[0]) or code[0].source != SETUP.format(repo=repo):
+    if not code or "setup" not in _tags(code[0]) or code[0].source != SETUP.format(repo=repo).replace("dvlatent assets", assets):
         yield "the first code cell is not the setup cell of src/README.md, tagged 'setup'"
 
 

@@ -32,7 +32,8 @@ from dvlatent.training import progress
 from dvlatent.types import Image
 from dvlatent.zoo import load
 
-SIDE_PX, COMPARED, CHECKS = 64, 1000, 6  # of the faces in the pool; faces in a Fréchet distance; points of a curve
+SIDE_PX, COMPARED, SHOWN = 64, 500, 12  # of the faces in the pool; faces in a Fréchet distance; faces that the record keeps
+CHECK, KIMG = 150, 4.0  # steps from one saved state to the next; thousand pictures in which a new size fades in, and as many to settle
 GENTLE = Warp(shift_px=1.0, turn_degrees=4.0, zoom=0.05, shear=0.05, elastic_px=0.4, fraction=0.6)  # as for lesson 01's digits
 
 
@@ -48,59 +49,56 @@ def make(out: Path, pool: Path, member: str = "progressive", faces: int = 20_000
 
 def progressive(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
     """With growing for so many steps; without, for as many seconds of the processor."""
-    real = face_pictures(pool, faces, 32)
-    compare, config = Compare(real), TrainConfig(steps=steps, batch=32, penalty=1.0, lazy=8, ema_images=20_000, cooldown=0.2)
-    curves, samples, limit = {}, {}, float("inf")
-    for name in ("growing", "at once"):
+    real, record = face_pictures(pool, faces, 32), out.with_name(f"{out.stem}-growth.safetensors")
+    compare, config = Compare(real), TrainConfig(steps=steps, batch=32, lazy=16, ema_images=10_000)
+    sheets, growth = checkpoint.load(record, "growth") if record.exists() else ({}, {"curves": {}})
+    curves, limit = growth["curves"], float("inf")
+    for name in ("growing", "at_once"):
         torch.manual_seed(0)
         networks = ProgressiveGAN(), ProgressiveDiscriminator()
-        last, kimg = len(networks[0].blocks) - 1, 0.6 * steps * config.batch / 1000 / 6  # grown after three fifths of the run
-        levels = (lambda seen: level_at(seen, last, kimg)) if name == "growing" else (lambda seen: float(last))  # noqa: B023
-        if name == "at once":  # more steps than it can make: the time ends it
-            config = TrainConfig(**{**vars(config), "cooldown": 0.0})
+        last = len(networks[0].blocks) - 1
+        curve, levels = curves.setdefault(name, []), (lambda seen: level_at(seen, last, KIMG)) if name == "growing" else (lambda seen: last)  # noqa: B023
         for network in networks:
             network.level.fill_(levels(0))
-        curve, seconds, began = [], 0.0, time.process_time()
-        for step in progress(train(*networks, real, config), config.steps, score_words):
+        seconds, began = curve[-1][0] if curve else 0.0, time.process_time()
+        for step in kept_training(out, name, networks, real, config):
             for network in networks:
                 network.level.fill_(levels(step.images))
             seconds += time.process_time() - began
             done = step.index + 1 == config.steps or seconds >= limit
-            if done or (step.index + 1) % max(steps // CHECKS, 1) == 0:
-                curve.append([round(seconds), step.images, round(compare(draw(step.ema, COMPARED)), 3)])
-                grid(out, draw(step.ema, 48), f"{name}-{step.index + 1}")
+            if done or (step.index + 1) % CHECK == 0:
+                drawn = draw(step.ema, COMPARED)
+                curve.append([round(seconds), step.images, round(compare(drawn), 3)])
+                sheet = torch.from_numpy(images.to_uint8(in_squares(drawn[:SHOWN], 32 // drawn.shape[-1])))[None]
+                sheets[name] = torch.cat([sheets[name], sheet]) if name in sheets else sheet
+                checkpoint.save(record, sheets, {**about, "kind": "growth", "licence": LICENSE, "curves": curves})
+                grid(out, drawn[:48], f"{name}-{step.index + 1}")
             if done:
                 break
             began = time.process_time()
-        curves[name], samples[name], limit = curve, images.to_uint8(images.resize(draw(step.ema, 24), 32)), seconds
+        limit = seconds
         if name == "growing":
-            scores = {"curve": curve, "frechet_real_halves": round(compare(real[:COMPARED].float()), 3), "faces": COMPARED}
-            write(out, step.ema, about, LICENSE, config, scores, {"resolution": 32})
-    growth = {**about, "kind": "growth", "licence": LICENSE, "curves": curves, "columns": "processor s, pictures, Fréchet"}
-    tensors = {name.replace(" ", "_"): torch.from_numpy(value) for name, value in samples.items()}
-    checkpoint.save(out.with_name(f"{out.stem}-growth.safetensors"), tensors, growth)
+            scores = {"frechet": curve[-1][2], "frechet_real": round(compare(real[:COMPARED].float()), 3), "faces": COMPARED}
+            write(out, step, about, LICENSE, config, scores)
 
 
 def biggan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
     """On digits, which need no pool."""
     seen, _ = load("mnist").split()
-    classifier = load("digit-classifier")
+    classifier, labels = load("digit-classifier"), torch.arange(2000) % 10
     rates = {"lr": 5e-4, "discriminator_lr": 1e-3, "beta2": 0.999}
-    config = TrainConfig(steps=steps, batch=32, loss="hinge", **rates, penalty=0.0, ema_images=20_000, cooldown=0.4)
+    config = TrainConfig(steps=steps, batch=32, loss="hinge", **rates, penalty=0.0, ema_images=10_000)
     torch.manual_seed(0)
-    networks = BigGAN(), BigDiscriminator()
-    training = train(*networks, seen.images, config, labels=seen.labels, augment=GENTLE, regularizer=orthogonal_penalty)
-    labels = torch.arange(2000) % 10
-    for step in progress(training, config.steps, score_words):
-        if (step.index + 1) % max(steps // CHECKS, 1) == 0:
+    more = {"labels": seen.labels, "augment": GENTLE, "regularizer": orthogonal_penalty}
+    for step in kept_training(out, "digits", (BigGAN(), BigDiscriminator()), seen.images, config, **more):
+        if (step.index + 1) % CHECK == 0:
             grid(out, draw(step.ema, 60, labels).expand(-1, 3, -1, -1), str(step.index + 1))
     with torch.no_grad():
         drawn = draw(step.ema, 2000, labels)
         right = classifier(drawn).gather(1, labels[:, None])[:, 0]
         features = [classifier.features(part[:2000]).float() for part in (seen.images, drawn)]
     sure = round(float((right >= 0.9).float().mean()), 4)
-    scores = {"digits": 2000, "right_at_0.9": sure, "frechet": round(float(frechet(*features)), 3)}
-    write(out, step.ema, about, DIGITS_LICENSE, config, scores, {"width": step.ema.width})
+    write(out, step, about, DIGITS_LICENSE, config, {"digits": 2000, "right_at_0.9": sure, "frechet": round(float(frechet(*features)), 3)})
 
 
 def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
@@ -108,19 +106,19 @@ def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any
     population = survey.load(survey.SHIPPED)
     columns = [population.column(name)[:faces].tolist() for name in ("age", "male", "smile", "yaw")]
     captions = tokens([caption(*scores) for scores in zip(*columns, strict=True)])
-    stages, scores, attributes = [], {}, load("attributes")
+    stage_one, scores, attributes = None, {}, load("attributes")
     for side in (16, 64):
         real = face_pictures(pool, faces, side)
         torch.manual_seed(0)
-        generator = StageTwo(stages[0]) if stages else StageOne()
-        discriminator = StackDiscriminator() if side == 16 else StackDiscriminator((32, 64, 96, 128), patch=2)
-        batch = 32 if side == 16 else 16
-        config = TrainConfig(steps=steps, batch=batch, penalty=1.0, lazy=8, ema_images=20_000, cooldown=0.3, mismatched=True)
-        training = train(generator, discriminator, real, config, labels=captions, regularizer=lambda net: net.caption.kl)
-        for step in progress(training, config.steps, score_words):
-            if (step.index + 1) % max(steps // CHECKS, 1) == 0:
+        networks = (
+            (StageTwo(stage_one), StackDiscriminator((32, 64, 96, 128), patch=2)) if stage_one else (StageOne(), StackDiscriminator())
+        )
+        config = TrainConfig(steps=steps, batch=32 if side == 16 else 16, lazy=8, ema_images=10_000, mismatched=True)
+        more = {"labels": captions, "regularizer": lambda net: net.caption.kl}
+        for step in kept_training(out, f"{side}px", networks, real, config, **more):
+            if (step.index + 1) % CHECK == 0:
                 grid(out, draw(step.ema, 48, captions), f"{side}-{step.index + 1}")
-        stages.append(step.ema)
+        stage_one = step.ema
         drawn, asked = draw(step.ema, COMPARED, captions), captions[:COMPARED]
         age, male = attributes(images.resize(drawn, SIDE_PX)).T
         scores[f"{side}_px"] = {
@@ -128,7 +126,17 @@ def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any
             "gender_as_asked": round(float(((male > 0.5) == (asked[:, 1] == 5)).float().mean()), 3),
             "age": {word: round(float(age[asked[:, 0] == at].mean()), 1) for at, word in ((1, "young"), (2, "grown"), (3, "old"))},
         }
-    write(out, stages[1], about, LICENSE, config, {"faces": COMPARED, **scores}, {"resolution": 64})
+    write(out, step, about, LICENSE, config, {"faces": COMPARED, **scores})
+
+
+def kept_training(
+    out: Path, name: str, networks: tuple[nn.Module, nn.Module], real: Tensor, config: TrainConfig, **more: Any
+) -> Iterator[TrainStep]:
+    """`train`, kept beside `out` every `CHECK` steps: the same command goes on from there, also to more or fewer `steps`."""
+    kept = out.with_name(f"{out.stem}-{name}.run.safetensors")
+    training = train(*networks, real, config, resume=kept if kept.exists() else None, **more)
+    words = lambda step: f"real {step.real_score:.1f}, drawn {step.fake_score:.1f}"  # noqa: E731
+    yield from progress(training, config.steps, words, save=kept, every=CHECK)
 
 
 def face_pictures(pool: Path, faces: int, side: int) -> Tensor:
@@ -174,21 +182,21 @@ def draw(generator: nn.Module, count: int, labels: Tensor | None = None) -> Imag
 
 def grid(out: Path, drawn: Image, name: str) -> None:
     """Write a sheet of samples beside `out`, to be looked at."""
-    images.write(images.grid(drawn.repeat_interleave(2, 2).repeat_interleave(2, 3), 12), out.with_name(f"{out.stem}-{name}.png"))
+    images.write(images.grid(in_squares(drawn, 2), 12), out.with_name(f"{out.stem}-{name}.png"))
 
 
-def score_words(step: TrainStep) -> str:
-    """What the bar says."""
-    return f"real {step.real_score:.1f}, drawn {step.fake_score:.1f}"
+def in_squares(image: Image, times: int) -> Image:
+    """Enlarged, every pixel a square: [batch, 3, side, side] -> [batch, 3, times * side, times * side]."""
+    return image.repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
-def write(
-    out: Path, net: nn.Module, about: dict[str, Any], licence: str, config: TrainConfig, scores: dict[str, Any], sizes: dict[str, int]
-) -> None:
+def write(out: Path, step: TrainStep, about: dict[str, Any], licence: str, config: TrainConfig, scores: dict[str, Any]) -> None:
     """The moving average of a generator with its command and scores."""
-    checkpoint.save(out, half(net), {**about, **sizes, "config": vars(config), "licence": licence, "scores": scores})
+    description = {**about, "config": vars(config), "steps_done": step.index + 1, "licence": licence, "scores": scores}
+    checkpoint.save(out, half(step.ema), description)
     print(f"{out}: {scores}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    sys.exit(run(make, parser(__doc__, pool=Path("build/family"), member="progressive", faces=20_000, steps=6000)))
+    kept = "The run is kept beside --out every 150 steps and the faces in --pool; the same command goes on from there."
+    sys.exit(run(make, parser(__doc__, pool=Path("build/family"), member="progressive", faces=20_000, steps=6000), kept=kept))

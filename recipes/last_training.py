@@ -76,8 +76,7 @@ class Plan:
     limits: dict[str, float]  # how far the other scores may move
     recolored: tuple[int, ...] = PARTS  # parts that keep their color
     person: float = 0.6  # largest identity distance
-    widens: bool = False  # whether the head may cover what was background before, at -2 only if its hair stays
-    hair_stays: bool = False  # at +2: what is behind long hair, no student can know, so it would paint a haze
+    hair_stays: bool = False  # what is behind long hair, and where new hair ends, no student can know: it would paint a haze
     about: dict[str, Any] = field(default_factory=dict)  # what else the file says of the filter
     pairs: int = 1000  # at least
     steps: int = 900  # updates of the student
@@ -110,7 +109,7 @@ PLANS = {
         **both("smile"), goal="smile", least=0.15, limits={**STAY, **GENDER, "age": 9.0}, recolored=NO_MOUTH, pairs=480, steps=600
     ),
     "gender": Plan(
-        **both("gender"), goal="male", least=0.1, limits={**STAY, **STILL, "age": 12.0}, recolored=NO_MOUTH, person=0.9, widens=True,
+        **both("gender"), goal="male", least=0.1, limits={**STAY, **STILL, "age": 12.0}, recolored=NO_MOUTH, person=0.9,
         hair_stays=True, pairs=800, steps=500,
     ),
 }  # fmt: skip
@@ -146,9 +145,7 @@ class Teacher:
                 continue
             for edit in edits:
                 moved = images.resize(self.generator.synthesis((abs(strength) / 2 * edit)(ws)), size_px).clamp(-1, 1)
-                stays = self.plan.hair_stays and strength > 0
-                mended = mend(before, moved, masks, self.masks(moved), self.plan.recolored, self.plan.widens and not stays, stays)
-                after = rounded_to_bytes(mended)
+                after = rounded_to_bytes(mend(before, moved, masks, self.masks(moved), self.plan.recolored, self.plan.hair_stays))
                 reason = refuse(self.plan, first, self.scores(after), strength)
                 if not reason:
                     break
@@ -186,19 +183,11 @@ def refuse(plan: Plan, before: dict[str, Any], after: dict[str, Any], strength: 
     return next((reason for reason, holds in rules.items() if not holds), "")
 
 
-def mend(
-    before: Image,
-    after: Image,
-    parts: Tensor,
-    parts_after: Tensor,
-    recolored: Sequence[int] = PARTS,
-    widens: bool = False,
-    hair: bool = False,
-) -> Image:
+def mend(before: Image, after: Image, parts: Tensor, parts_after: Tensor, recolored: Sequence[int] = PARTS, hair: bool = False) -> Image:
     """The after, with the before's background, its mean colors of skin, lips and teeth, and hair of its hue, no more colorful.
 
-    `parts` are the soft masks of both pictures, [batch, 5, size, size]: what FaceParts gives, then what `mouth` gives. A head that
-    `widens` may cover what was background. With `hair`, the hair is put back too.
+    `parts` are the soft masks of both pictures, [batch, 5, size, size]: what FaceParts gives, then what `mouth` gives. With `hair`, the
+    hair is put back too.
     """
     was, now = (before + 1) / 2, (after + 1) / 2
     for part in recolored:
@@ -214,9 +203,8 @@ def mend(
         gain = (old / new.clamp_min(0.02)).clamp(0.6, 1.6)
         enough = (both.sum(dim=(2, 3), keepdim=True) > 30).to(gain)
         now = now * (1 + enough * F.avg_pool2d(parts_after[:, [part]], 5, 1, 2) * (gain - 1))
-    background = torch.minimum(parts[:, [0]], parts_after[:, [0]]) if widens else parts[:, [0]]
-    background = (background + parts[:, [HAIR]]).clamp(0, 1) if hair else background
-    return (before + inside(1 - background) * (2 * now.clamp(0, 1) - 1 - before)).clamp(-1, 1)
+    untouched = (parts[:, [0]] + parts[:, [HAIR]]).clamp(0, 1) if hair else parts[:, [0]]
+    return (before + inside(1 - untouched) * (2 * now.clamp(0, 1) - 1 - before)).clamp(-1, 1)
 
 
 def luminance(color: Tensor) -> Tensor:

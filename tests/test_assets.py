@@ -164,8 +164,8 @@ def test_the_default_home_is_the_cache_folder_of_the_platform(monkeypatch):
 
 
 def test_every_line_of_our_own_list_is_pinned_by_hash():
-    lines = assets._requirements()
-    assert len(lines) == 5
+    lines = assets._requirements(["words"])
+    assert len(lines) == 6
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
 
 
@@ -440,3 +440,24 @@ def test_what_a_dead_process_left_does_not_block(cache, fetched):
     (cache.home / "assets-staging-dead").mkdir()
     assets.install()
     assert cache.is_complete()
+
+
+# ---- extras
+
+
+def test_an_extra_is_fetched_when_asked_for_and_kept_ever_after(complete, fetched, capsys):
+    more = wheel(complete.wheels, "gamma", "1.0", {"gamma/model.safetensors": b"3" * 30})
+    complete.require(complete.alpha, complete.beta, "# --with words", more)
+    assert not assets.damaged() and list(assets.damaged(["words"])) == [more]
+    assert cli.main(["assets"]) == 0 and fetched == []  # nobody needs it
+    with pytest.raises(AssetMissing, match="`dvlatent assets --with words`"):
+        assets.asset_path("gamma/model.safetensors", "words")
+    assert cli.main(["assets", "--check", "--with", "words"]) == 1
+    assert "Run `dvlatent assets --with words`" in capsys.readouterr().err
+    assert cli.main(["assets", "--with", "words"]) == 0 and fetched == [more]
+    path = assets.asset_path("gamma/model.safetensors", "words")
+    os.truncate(path, 7)
+    assert cli.main(["assets", "--check"]) == 1  # from now on it is one of ours
+    assert cli.main(["assets"]) == 0 and path.read_bytes() == b"3" * 30
+    assert cli.main(["assets", "--with", "sounds"]) == 1
+    assert one_sentence(capsys.readouterr().err) == "there is no extra 'sounds': say --with words."

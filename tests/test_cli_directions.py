@@ -15,6 +15,7 @@ from dvlatent import checkpoint, images, zoo
 from dvlatent.checkpoint import load_direction, save_direction
 from dvlatent.cli.main import main
 from dvlatent.editing import survey
+from dvlatent.errors import UnknownWords
 from dvlatent.latents import broadcast, normal, truncate
 from dvlatent.toy.faces import ToyFaces
 
@@ -211,7 +212,7 @@ def test_the_middle_of_a_strip_is_the_face_itself(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "no edit was asked for: give steps along --direction FILE:STEPS"),
+        ((), "no edit was asked for: give --words, or steps along --direction FILE:STEPS"),
         (("--direction", "none.safetensors:1"), "none.safetensors cannot be read"),
         (("--direction", "age.safetensors:1", "--strip", 1), "two faces or more, 1"),
         (("--direction", "age.safetensors:1", "--out", "face.txt"), "face.txt"),
@@ -230,3 +231,58 @@ def test_edit_refuses_what_is_no_file_and_steps(capsys, given):
     with pytest.raises(SystemExit) as stop:
         main(["edit", "--direction", given])
     assert stop.value.code == 2 and "--direction" in capsys.readouterr().err
+
+
+# ---- words
+
+
+class Says:
+    """Knows that "old" is age, and that "happy" is a smile; the axes are the truth."""
+
+    axes = torch.stack([toy.truth["age"].vector, toy.truth["smile"].vector], dim=1)
+
+    def difference(self, phrase, against):
+        if (phrase, against) not in (("old", "a face"), ("happy", "a face"), ("old", "happy")):
+            raise UnknownWords(f"'{phrase}' means nothing to this model.")
+        return torch.tensor({"old": (1.0, 0.0), "happy": (0.0, 1.0)}[phrase])
+
+
+@pytest.fixture
+def words(monkeypatch):
+    monkeypatch.setitem(zoo.LOADERS, "words", Says)
+
+
+def test_words_are_found_and_kept(capsys, words):
+    found = run(capsys, "find", "--words", "old", "--against", "happy", "--layers", "1", "--out", "old.safetensors")
+    old = load_direction("old.safetensors")
+    assert found[0] == 0 and "old.safetensors: old, one step is 1." in found[1]
+    assert_close(old.vector, toy.truth["age"].vector) and old.layers == (1,)
+    assert old.found_by == {
+        "method": "words",
+        "against": "happy",
+        "command": "dvlatent find --words old --against happy --layers 1 --out old.safetensors",
+    }
+
+
+def test_words_edit_a_face(capsys, words):
+    code, out, _ = run(capsys, "edit", "--seed", 7, "--words", "old", "--words", "happy:-1", "--out", "face.png")
+    assert code == 0 and "seed 7 at psi 0.7, 'old' +3, 'happy' -1; before and after" in out
+    old, happy = (toy.truth[name] for name in ("age", "smile"))
+    ws = truncate(broadcast(toy.mapping(normal(7, 32)), 3), toward=toy.w_mean, psi=0.7)
+    picture = images.read("face.png")[..., -64:]
+    assert (picture - toy.synthesis((3 * old - 1 * happy)(ws))).abs().mean() < 0.02
+    assert (picture - toy.synthesis(ws)).abs().mean() > 0.04
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("edit", "--words", "plomb: +3"), "'plomb' means nothing"),
+        (("find", "--words", "plomb", "--out", "a.safetensors"), "'plomb' means nothing"),
+        (("find", "--words", "old", "--by", "lda", "--out", "a.safetensors"), "words need no scores: leave --by out"),
+        (("find", "--words", "old", "--low", 1, 2, "--out", "a.safetensors"), "words need no scores: leave --low out"),
+    ],
+)
+def test_words_refuse_in_one_sentence(capsys, words, arguments, said):
+    code, _, err = run(capsys, *arguments)
+    assert code == 1 and said in err and "Traceback" not in err

@@ -142,6 +142,13 @@ def test_a_notebook_that_is_not_its_source_is_refused(spoil):
     assert rules.problems(good(), "42_answers", REPO, source=source) == ["the .ipynb is not what its .py says: run build.py execute again"]
 
 
+def test_a_lesson_that_needs_an_extra_fetches_it():
+    lesson = good()
+    assert "the first code cell is not the setup cell of src/README.md, tagged 'setup'" in rules.problems(lesson, "09_words", REPO)
+    rewrite(1, "dvlatent assets", "dvlatent assets --with words")(lesson)
+    assert not [trouble for trouble in rules.problems(lesson, "09_words", REPO) if "setup" in trouble]
+
+
 def test_the_setup_cell_is_short():
     assert len(rules.SETUP.splitlines()) <= rules.SETUP_LINES
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dvlatent.types import Generator
 
 STRIP_PX = 512  # side of a face in a strip
-STEPS = 2.0  # along words, unless told
+STEPS = 3.0  # along words, unless told
 AGAINST = "what the words are compared with, e.g. 'a man' (default 'a face')"
 
 

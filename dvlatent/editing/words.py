@@ -36,6 +36,7 @@ from dvlatent.whitening import Whitening
 
 SIZE_PX, GRID = 256, 4  # what the image tower looks at, and the positions along a side that it tells apart
 FEATURES = GRID**2 * (24 + 40 + 80 + 112) + (16 + 24 + 40 + 80 + 112)
+RIDGE = 0.1  # of regressions on w, in units of the mean variance of a number of w, as in `find`
 AGAINST = "a face"  # what a phrase is compared with unless told
 
 Features = Float[Tensor, "face feature"]
@@ -134,7 +135,7 @@ class Words(WordModel):
     ) -> None:
         super().__init__()
         self.network, self.encoder, self.towers, self.axes, self.known, self.least = network, encoder, towers, axes, known, least
-        self.scale = float(towers.scale)
+        self.scale = towers.scale.item()
 
     def images(self, image: Image) -> Embedding:
         """Aligned faces in [-1, 1] -> [batch, 128]; differentiable."""
@@ -233,11 +234,8 @@ def train_words(
         yield WordsStep(index, **finite(index, {"loss": loss, "accuracy": accuracy}), state=state)
 
 
-def fit_axes(w: W, embeddings: Embedding, ridge: float = 1.0) -> Float[Tensor, "w dim"]:
-    """Regression of the embeddings of many faces on their w: the `axes` of a model (ridge, Hoerl and Kennard 1970).
-
-    `ridge` is in units of the mean variance of a number of w, as in `find`.
-    """
+def fit_axes(w: W, embeddings: Embedding, ridge: float = RIDGE) -> Float[Tensor, "w dim"]:
+    """Regression of the embeddings of many faces on their w: the `axes` of a model (ridge, Hoerl and Kennard 1970)."""
     x, y = (rows.double() - rows.double().mean(dim=0) for rows in (w, embeddings))
     penalty = ridge * x.square().sum() / x.shape[1] * torch.eye(x.shape[1], dtype=x.dtype)
     return torch.linalg.solve(x.T @ x + penalty, x.T @ y).float()
@@ -275,7 +273,7 @@ def gradient_words(
 
     The gradient of each face is taken in standard deviations of the population. Coordinates in which the faces do not agree, their mean
     below `threshold` standard errors, are left out (as StyleCLIP leaves out channels, Patashnik et al. 2021, section 6). Along lines on
-    which W hardly varies, gradients say little, so they are shrunk as a ridge of 1 shrinks them in `fit_axes`. Raises UnknownWords as
+    which W hardly varies, gradients say little, so they are shrunk as `fit_axes` shrinks them. Raises UnknownWords as
     `find_words` does, ShapeError if fewer than two seeds are given or nothing is above the threshold.
     """
     seeds, whitening, draw = list(seeds), Whitening.of(generator), renderer(generator, render)[0]
@@ -295,7 +293,7 @@ def gradient_words(
         raise ShapeError(f"the faces agree in no coordinate by {threshold:g} standard errors. Lower the threshold, or give more seeds.")
     found_by = {"method": "words by gradient", "against": against, "faces": len(seeds), "threshold": threshold, "psi": psi}
     covariance = whitening.axes.T @ whitening.axes  # [w, w]; times the gradient in W it is axes.T @ kept
-    ridge = covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
+    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
     return _direction(generator, whitening, torch.linalg.solve(covariance + ridge, whitening.axes.T @ kept), phrase, layers, found_by)
 
 

@@ -18,7 +18,7 @@ from dvlatent.errors import ShapeError
 from dvlatent.gan.digits import minibatch_std
 from dvlatent.types import Image, W, Ws, Z
 
-CHANNELS = (128, 128, 64, 32)  # of 4, 8, 16 and 32 pixels
+CHANNELS = (128, 96, 48, 24)  # of 4, 8, 16 and 32 pixels
 Features = Float[Tensor, "batch channel height width"]
 
 
