@@ -124,15 +124,7 @@ def test_commands_draw_with_the_generator_that_is_named(tmp_path, capsys):
     with torch.no_grad():
         drawing = toy.synthesis(broadcast(w_of(toy, 3, 1.0), toy.num_layers))
     assert np.array_equal(np.asarray(Pillow.open(out)), images.to_uint8(drawing)[0])
-    for command in (
-        ["generate"],
-        ["survey"],
-        ["find", "--attribute", "age"],
-        ["invert", "a.jpg"],
-        ["walk"],
-        ["mix"],
-        ["edit", "--words", "a"],
-    ):
+    for command in ("generate", "survey", "find --attribute age", "invert a.jpg", "walk", "mix", "edit"):
         assert parser().parse_args([*command.split(), "--generator", "toy", "--out", "x.png"]).generator == "toy"
     assert main(["generate", "--generator", "judge", "--out", str(tmp_path / "no.png")]) == 1
     assert "--generator judge draws nothing: give faces, faces-64, toy" in capsys.readouterr().err
