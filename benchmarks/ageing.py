@@ -4,7 +4,7 @@
 
 Faces are full renders at 256 px, psi 0.8, the first from a seed on that the finder takes for 20 or older: nothing was trained on them.
 face-api had no part in any training, faceres taught the edit; both come through npm's client into --readers. The last lines give the
-years of the dial, as the mean of the two medians.
+years of the dial, as the mean of the two medians, and how near single faces come to the years that they are asked for.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ import dvlatent
 from dvlatent import images
 from dvlatent.latents import broadcast, w_of
 from dvlatent.metrics.edits import measure
+from dvlatent.stats import bootstrap
 from dvlatent.types import Image, Ws
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
 from tfjs import AGE_GENDER, FACE_API, FACERES, HUMAN, FaceApi, Faceres, fetch
 
 PSI, ADULT, STRENGTHS = 0.8, 20.0, (-2.0, -1.0, 1.0, 2.0)
+WISHED = (-10, 10, 15, 20, 25)  # years
 OUTSIDE = ("age by face-api", "age by faceres")
 
 
@@ -57,9 +59,22 @@ def main() -> None:
     if chosen.filter:
         years = [round(float(np.mean([found[f"filter {strength:+g}"][reader].value for reader in OUTSIDE])), 1) for strength in STRENGTHS]
         print(f'"years": {{"strength": {list(STRENGTHS)}, "years": {years}}}')
+        for wished in WISHED if one.dial else ():
+            got = year_changes(readers, before, as_bytes(one(before, one.strength_of(wished))))
+            near, middle = bootstrap(np.abs(got - wished) <= 5, np.mean), bootstrap(got, np.median)
+            print(f"wished {wished:+d} years, got {middle.value:+.0f} ({middle.low:+.0f} to {middle.high:+.0f});", end=" ")
+            print(f"within 5 years for {near.value:.0%} ({near.low:.0%} to {near.high:.0%})")
     if chosen.sheet:
         rows = torch.stack([before, *afters.values()], dim=1).flatten(0, 1)
         images.write(images.grid(rows, columns=1 + len(afters)), chosen.sheet)
+
+
+@torch.no_grad()
+def year_changes(readers: dict[str, nn.Module], before: Image, after: Image) -> np.ndarray:
+    """How much older each face became, by the mean of the two outside readers."""
+    outsiders = [readers[name.removeprefix("age by ")] for name in OUTSIDE]
+    changes = [reader(after)[:, 0] - reader(before)[:, 0] for reader in outsiders]
+    return torch.stack(changes).mean(dim=0).numpy()
 
 
 class BothWays(nn.Module):

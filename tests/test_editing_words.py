@@ -122,6 +122,7 @@ def towers():
 CONFIG = WordsTrainConfig(steps=150, batch=32, lr=5e-3)
 
 
+@torch.no_grad()  # as in a notebook that switched gradients off
 def test_training_finds_which_sentence_fits():
     features, sentences, captions, kind = pairs()
     made = towers()
@@ -322,6 +323,9 @@ def test_transformers_is_asked_for_safetensors_only(tmp_path, monkeypatch):
     assert asked == [{"use_safetensors": True, "local_files_only": True}]
     assert model.similarity(torch.zeros(2, 3, 64, 64), ["an old man", "old"]).shape == (2, 2)
     assert_close(model.mean.flatten(), torch.tensor([0.48145466, 0.4578275, 0.40821073]))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": ["red", 0.4, 0.4]}))
+    with pytest.raises(CheckpointError, match=r"no complete CLIP .*'red' is no number"):
+        dvlatent.load(f"clip:{folder}")
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(CheckpointError, match=r"no complete CLIP .*it is a bert"):
         dvlatent.load(f"clip:{folder}")
@@ -334,3 +338,49 @@ def test_a_folder_without_clip_or_its_package_says_so(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not installed: pip install transformers"):
         dvlatent.load(f"clip:{tmp_path}")
+
+
+# ---- what we ship
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return dvlatent.load("words")
+
+
+@pytest.fixture(scope="module")
+def two(faces):
+    """The ws of seed 85, a smiling woman with glasses, and of seed 20, a serious man without; and their pictures."""
+    ws = broadcast(w_of(faces, [85, 20], 0.7), faces.num_layers)
+    with torch.no_grad():
+        return ws, faces.preview(ws)
+
+
+def test_words_fit_the_faces_they_describe(shipped, two):
+    pairs = [("a woman", "a man"), ("she smiles", "he looks serious"), ("a laughing girl", "an earnest gentleman")]
+    for her, his in pairs:
+        (a, b), (c, d) = shipped.similarity(two[1], [her, his]).tolist()
+        assert a > c and d > b, (her, his)
+    assert (zoo.WEIGHTS / "words.safetensors").stat().st_size <= 4_000_000
+
+
+def test_an_old_person_is_a_direction_of_age(shipped, faces, two):
+    old = find_words(shipped, faces, "an old person", "a young person")
+    ws, before = two
+    with torch.no_grad():
+        after = faces.preview(old.move(ws, 3))
+    reader = dvlatent.load("attributes")
+    years = reader(after)[:, 0] - reader(before)[:, 0]
+    distance = (dvlatent.load("identity")(after) - dvlatent.load("identity")(before)).norm(dim=1)
+    assert (years > 12).all() and (distance < 0.6).all(), (years, distance)  # the same person, older
+
+
+@pytest.mark.parametrize("phrase", ["quantum chromodynamics", "banana bread recipe", "asdf"])
+def test_nonsense_moves_nothing(shipped, faces, phrase):
+    with pytest.raises(UnknownWords, match=f"'{phrase}' means nothing to this model"):
+        find_words(shipped, faces, phrase)
+
+
+def test_neighbours_of_what_was_taught_are_understood(shipped):
+    for phrase in ("grandmother", "spectacles", "a bearded man", "toddler", "an old woman, smiling"):
+        shipped.check(phrase)

@@ -48,12 +48,12 @@ class Clip(WordModel):
         try:
             self.network, self.size_px, self.most, scaled = read(import_module(package), folder, files.read_json(folder / name))
             self.network.float()
+            for what, numbers in zip(("mean", "std"), scaled, strict=True):
+                self.register_buffer(what, torch.tensor([files.number(number, -10, 10) for number in numbers]).view(3, 1, 1))
+            self.scale = math.exp(files.number(self.network.logit_scale.item(), -10, 10))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OSError) as error:
             raise CheckpointError(f"{folder} is no complete CLIP in .safetensors: {str(error)[:200]}. Save it with {package}.") from error
         self.tokenizer = read_tokenizer(folder / "tokenizer.json")
-        for what, numbers in zip(("mean", "std"), scaled, strict=True):
-            self.register_buffer(what, torch.tensor(numbers).view(3, 1, 1))
-        self.scale = math.exp(self.network.logit_scale.item())
         self.eval().requires_grad_(False)
 
     def images(self, image: Image) -> Embedding:

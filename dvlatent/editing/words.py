@@ -226,9 +226,10 @@ def train_words(
         state.scale_lr(warmup_cosine(index, config.steps))
         faces = torch.randperm(len(features), generator=state.rng)[: config.batch]
         chosen = torch.randint(captions.shape[1], (config.batch,), generator=state.rng)
-        similarity = towers.image(features[faces].float()) @ towers.text(sentences[captions[faces, chosen]].float()).T
-        loss = contrastive_loss(towers.scale * similarity)
-        state.update("optimizer", loss)
+        with torch.enable_grad():  # the caller may have switched gradients off
+            similarity = towers.image(features[faces].float()) @ towers.text(sentences[captions[faces, chosen]].float()).T
+            loss = contrastive_loss(towers.scale * similarity)
+            state.update("optimizer", loss)
         state.index = index + 1
         accuracy = (similarity.argmax(dim=1) == torch.arange(config.batch)).float().mean()
         yield WordsStep(index, **finite(index, {"loss": loss, "accuracy": accuracy}), state=state)
