@@ -106,7 +106,7 @@ def test_models_are_listed_with_a_line_each(capsys):
 def test_an_unknown_option_gets_the_usage_of_its_command(command, capsys):
     needed = {"invert": ["a.jpg", "--out", "a"], "score": ["a.jpg"], "filter": ["a.jpg"], "distill": ["a", "--out", "a"]}
     needed |= {"export": ["a", "--out", "a"], "survey": ["--out", "a"], "find": ["--attribute", "a", "--out", "a"]}
-    needed |= {"pairs": ["--edit", "a", "--out", "a"], "convert": ["a.pkl", "a.safetensors"]}
+    needed |= {"pairs": ["--edit", "a", "--out", "a"], "convert": ["a.pkl", "a.safetensors"], "train-gan": ["a", "--out", "a"]}
     with pytest.raises(SystemExit) as stop:
         main([command, *needed.get(command, []), "--xelp=3"])
     said = capsys.readouterr().err

@@ -9,10 +9,11 @@ import stylegan2 as recipe
 import torch
 from PIL import Image as Pillow
 
-from dvlatent import checkpoint, load
-from dvlatent.cli.main import main
+from dvlatent import checkpoint, images, load
+from dvlatent.cli.main import main, parser
 from dvlatent.errors import ImageError, ShapeError
 from dvlatent.gan.pictures import read_pictures
+from dvlatent.latents import broadcast, w_of
 
 
 def png(pixels) -> bytes:
@@ -114,3 +115,16 @@ def test_the_dcgan_is_the_published_one_at_half_its_width():
     assert sum(value.numel() for value in recipe.DCGAN(64).parameters()) == 3_576_704
     assert recipe.DCGAN()(torch.zeros(2, 100)).shape == (2, 3, 64, 64)
     assert recipe.DCGANDiscriminator()(torch.zeros(2, 3, 64, 64)).shape == (2,)
+
+
+def test_commands_draw_with_the_generator_that_is_named(tmp_path, capsys):
+    out = tmp_path / "toy.png"
+    assert main(["generate", "--generator", "toy", "--seeds", "3", "--psi", "1", "--out", str(out)]) == 0
+    toy = load("toy")
+    with torch.no_grad():
+        drawing = toy.synthesis(broadcast(w_of(toy, 3, 1.0), toy.num_layers))
+    assert np.array_equal(np.asarray(Pillow.open(out)), images.to_uint8(drawing)[0])
+    for command in ("generate", "survey", "find --attribute age", "invert a.jpg", "walk", "mix", "edit"):
+        assert parser().parse_args([*command.split(), "--generator", "toy", "--out", "x.png"]).generator == "toy"
+    assert main(["generate", "--generator", "judge", "--out", str(tmp_path / "no.png")]) == 1
+    assert "--generator judge draws nothing: give faces, faces-64, toy" in capsys.readouterr().err

@@ -10,10 +10,15 @@ import shlex
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dvlatent.errors import DvlatentError, ShapeError
 
+if TYPE_CHECKING:
+    from dvlatent.types import Generator
+
 MOST = 1_000_000  # numbers in a list of an option
+READABLE_PX = 256  # to which smaller pictures are enlarged for networks that read faces: they take none below 128
 SHEET_PIXELS, SHEET_SIDE_PX = 20_000_000, 16_000  # what every program opens
 
 
@@ -93,6 +98,22 @@ def add_psi(command: argparse.ArgumentParser, psi: float = 0.7) -> None:
     """Add the option of truncation; `--trunc` is NVIDIA's name for it."""
     words = f"truncation: 0 is the average face, 1 the whole variety (default {psi:g})"
     command.add_argument("--psi", "--trunc", type=truncation, default=psi, metavar="PSI", help=words)
+
+
+def add_generator(command: argparse.ArgumentParser) -> None:
+    """Add the option of another generator than the one of faces at 1024 px."""
+    words = "draw with another generator: faces-64, toy, or the .safetensors file of a StyleGAN2 (default faces)"
+    command.add_argument("--generator", default="faces", metavar="NAME", help=words)
+
+
+def generator_of(arguments: argparse.Namespace) -> Generator:
+    """The generator that was chosen. Raises ShapeError for a name or file of something else."""
+    from dvlatent.types import Generator
+    from dvlatent.zoo import load
+
+    if not isinstance(generator := load(arguments.generator), Generator):
+        raise ShapeError(f"--generator {arguments.generator} draws nothing: give faces, faces-64, toy, or the file of a StyleGAN2.")
+    return generator
 
 
 def add_overwrite(command: argparse.ArgumentParser) -> None:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvlatent.cli.arguments import (
+    READABLE_PX,
+    add_generator,
     add_overwrite,
     add_psi,
     check_out,
     command_of,
     file_and_number,
+    generator_of,
     layers,
     numbers,
     phrase_and_number,
@@ -48,6 +51,7 @@ def _add_survey(commands: argparse._SubParsersAction) -> None:
     survey.add_argument("--faces", type=int, default=1000, help="how many (default 1000)")
     survey.add_argument("--first-seed", type=int, default=0, metavar="SEED", help="the others follow it (default 0)")
     add_psi(survey, 1.0)
+    add_generator(survey)
     survey.add_argument("--full", action="store_true", help="score full renders; otherwise previews, which take half the time")
     what = "which predictors score them (default attributes,landmarks)"
     survey.add_argument("--predictors", default="attributes,landmarks", metavar="NAME[,...]", help=what)
@@ -59,6 +63,7 @@ def _add_survey(commands: argparse._SubParsersAction) -> None:
 def _survey(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from dvlatent import images
     from dvlatent.checkpoint import check_path
     from dvlatent.editing.survey import collect, resumable
     from dvlatent.zoo import load
@@ -66,13 +71,15 @@ def _survey(arguments: argparse.Namespace) -> int:
     check_out(check_path(arguments.out), arguments.overwrite)
     if arguments.faces < 1:
         raise ShapeError(f"a survey needs faces, {arguments.faces} were asked for: give --faces 1000.")
-    names, generator = arguments.predictors.split(","), load("faces")
+    names, generator = arguments.predictors.split(","), generator_of(arguments)
     predictors = [load(name) for name in names]
     for name, predictor in zip(names, predictors, strict=True):
         if not hasattr(predictor, "names"):
             raise ShapeError(f"'{name}' gives no scores: give --predictors that do, such as attributes,landmarks.")
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.faces)
     render = generator.synthesis if arguments.full else None
+    if generator.resolution < READABLE_PX:
+        render = lambda ws: images.resize(generator.synthesis(ws), READABLE_PX)  # noqa: E731
     about = {"command": command_of(arguments), "scored_by": arguments.predictors, "licence": "research and teaching only, as the generator"}
     steps = []
     with tqdm(total=len(seeds), unit="face") as bar:
@@ -111,6 +118,7 @@ def _add_find(commands: argparse._SubParsersAction) -> None:
     find.add_argument("--layers", type=layers, help="layers to move: coarse, middle, fine, all (default) or numbers such as 0-8")
     find.add_argument("--name", help="what to call it (default: the attribute, or the words)")
     find.add_argument("--population", type=Path, help="a file that `dvlatent survey` made (default: the 20,000 faces that we ship)")
+    add_generator(find)
     find.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     add_overwrite(find)
     find.set_defaults(run=_find, resume="Nothing was written.")
@@ -120,7 +128,6 @@ def _find(arguments: argparse.Namespace) -> int:
     from dvlatent import checkpoint
     from dvlatent.editing import survey
     from dvlatent.editing.find import find, measured_on
-    from dvlatent.zoo import load
 
     check_out(checkpoint.check_path(arguments.out), arguments.overwrite)
     how = {end: tuple(given) for end in ("low", "high") if (given := getattr(arguments, end))}
@@ -130,7 +137,7 @@ def _find(arguments: argparse.Namespace) -> int:
     file = arguments.population or survey.SHIPPED
     population = survey.load(file)
     population = population if arguments.faces is None else population.take(arguments.faces)
-    generator = load("faces")
+    generator = generator_of(arguments)
     if arguments.words:
         direction = _of_words(arguments, generator, arguments.words, arguments.layers)
     else:
@@ -174,6 +181,7 @@ def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> Non
     edit.add_argument("--words", metavar="PHRASE[:STEPS]", type=phrase_and_number, action="append", default=[], help=words)
     edit.add_argument("--against", metavar="PHRASE", help=AGAINST)
     add_psi(edit)
+    add_generator(edit)
     row = "a row from the opposite edit to this one, the face itself in the middle (5 faces unless told)"
     edit.add_argument("--strip", type=int, nargs="?", const=5, metavar="FACES", help=row)
     edit.add_argument("--out", type=Path, default=Path("edited.jpg"), help="a .png, .jpg or .webp file (default edited.jpg)")
@@ -189,10 +197,9 @@ def _edit(arguments: argparse.Namespace) -> int:
     from dvlatent.faces.align import paste_back
     from dvlatent.inversion.invert import Inversion
     from dvlatent.latents import broadcast, w_of
-    from dvlatent.zoo import load
 
     check_out(arguments.out, arguments.overwrite, images.KINDS)
-    generator = load("faces") if arguments.words else None
+    generator = generator_of(arguments) if arguments.words else None
     edit, steps = _chosen_edit(arguments, generator)
     if arguments.strip is not None and arguments.strip < 2:
         raise ShapeError(f"a strip has two faces or more, {arguments.strip} were asked for: give --strip 5.")
@@ -202,7 +209,7 @@ def _edit(arguments: argparse.Namespace) -> int:
     photo = images.read(arguments.paste_back) if arguments.paste_back else None
     if photo is not None and found.alignment is None:
         raise ShapeError(f"{arguments.inversion} does not say where its face lies in a photo. Invert the photo with `dvlatent invert`.")
-    generator = generator or load("faces")
+    generator = generator or generator_of(arguments)
     for _, direction in edit.terms:
         direction.check(generator)
     if found:

@@ -6,7 +6,19 @@ import argparse
 import math
 from pathlib import Path
 
-from dvlatent.cli.arguments import add_overwrite, add_psi, check_folder, check_out, command_of, layers, numbers, seeds_in_words, sheet_px
+from dvlatent.cli.arguments import (
+    add_generator,
+    add_overwrite,
+    add_psi,
+    check_folder,
+    check_out,
+    command_of,
+    generator_of,
+    layers,
+    numbers,
+    seeds_in_words,
+    sheet_px,
+)
 from dvlatent.errors import DvlatentError
 
 SEEDS = {"type": numbers, "metavar": "N[-M][,...]"}
@@ -19,6 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     generate.description = "Render the face of each seed, one file a seed, or all on one sheet."
     generate.add_argument("--seeds", **SEEDS, default=[85], help="one seed or several: 85 or 3,5,90-95 (default 85)")
     add_psi(generate)
+    add_generator(generate)
     where = generate.add_mutually_exclusive_group()
     where.add_argument("--outdir", type=Path, default=Path("faces"), help="a folder: one file a seed, such as seed0085.png (default faces)")
     where.add_argument("--out", type=Path, metavar="FILE", help="one .png, .jpg or .webp file instead; several faces share one sheet")
@@ -29,6 +42,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     walk.description = "A smooth journey through the faces of several seeds and back to the first, as a film that can repeat."
     walk.add_argument("--seeds", **SEEDS, default=[1, 4, 85], help="the faces on the way (default 1,4,85)")
     add_psi(walk)
+    add_generator(walk)
     walk.add_argument("--frames", type=int, default=48, metavar="N", help="pictures from one face to the next (default 48)")
     walk.add_argument("--fps", type=float, default=24, help="pictures a second (default 24)")
     walk.add_argument("--one-way", action="store_true", help="end at the last face instead of the first")
@@ -44,6 +58,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     taken = "layers taken from the column: coarse (pose, shape, hair), middle, fine (colors; default), or numbers such as 0-6"
     mix.add_argument("--layers", "--styles", type=layers, default="fine", metavar="WHICH", help=taken)
     add_psi(mix)
+    add_generator(mix)
     mix.add_argument("--out", type=Path, default=Path("mix.jpg"), help="a .png, .jpg or .webp file (default mix.jpg)")
     add_overwrite(mix)
     mix.set_defaults(run=_mix, resume="Nothing was written.")
@@ -65,7 +80,6 @@ def _generate(arguments: argparse.Namespace) -> int:
 
     from dvlatent import images
     from dvlatent.latents import broadcast, w_of
-    from dvlatent.zoo import load
 
     seeds, out = arguments.seeds, arguments.out
     files = [out] if out else [arguments.outdir / f"seed{seed:04d}.png" for seed in seeds]
@@ -75,7 +89,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         check_folder(arguments.outdir)
         if not arguments.overwrite and (there := [file for file in files if file.exists()]):
             raise DvlatentError(f"{there[0]} is there already. Give another --outdir, or --overwrite to replace it.")
-    faces, pictures = load("faces"), []
+    faces, pictures = generator_of(arguments), []
     w = w_of(faces, seeds, arguments.psi)  # [faces, 512]
     columns = math.ceil(math.sqrt(len(seeds)))
     side = sheet_px(math.ceil(len(seeds) / columns), columns, faces.resolution) if out else faces.resolution
@@ -99,11 +113,10 @@ def _walk(arguments: argparse.Namespace) -> int:
     from dvlatent import video
     from dvlatent.latents import broadcast, w_of, walk
     from dvlatent.types import renderer
-    from dvlatent.zoo import load
 
     seeds, loop = arguments.seeds, not arguments.one_way
     check_out(arguments.out, arguments.overwrite, (".mp4", ".gif"))
-    faces = load("faces")
+    faces = generator_of(arguments)
     draw, _ = renderer(faces, faces.synthesis if arguments.full else None)
     frames = arguments.frames * (len(seeds) if loop else len(seeds) - 1)
     path = walk(w_of(faces, seeds, arguments.psi), frames, loop=loop)  # [frames, 512]
@@ -120,10 +133,9 @@ def _mix(arguments: argparse.Namespace) -> int:
 
     from dvlatent import images
     from dvlatent.latents import broadcast, mix, w_of
-    from dvlatent.zoo import load
 
     check_out(arguments.out, arguments.overwrite, images.KINDS)
-    faces, (rows, cols) = load("faces"), (arguments.rows, arguments.cols)
+    faces, (rows, cols) = generator_of(arguments), (arguments.rows, arguments.cols)
     side = sheet_px(len(rows) + 1, len(cols) + 1, min(TILE_PX, faces.resolution))
     base, style = (broadcast(w_of(faces, seeds, arguments.psi), faces.num_layers) for seeds in (rows, cols))
     table = [*style.split(1)]  # the top row, after an empty corner

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvlatent.cli.arguments import add_overwrite, check_out, real
+from dvlatent.cli.arguments import READABLE_PX, add_generator, add_overwrite, check_out, generator_of, real
 from dvlatent.errors import DvlatentError, ShapeError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     duration = invert.add_mutually_exclusive_group()
     duration.add_argument("--steps", type=int, help="optimizer steps (default 80)")
     duration.add_argument("--seconds", type=real, help="instead of steps: finish in so many seconds")
+    add_generator(invert)
     start = "where to begin: encoder (a network's guess), mean (the average face), or a .safetensors file to go on from (default: encoder)"
     invert.add_argument("--start", metavar="WHERE", help=start)
     invert.add_argument("--space", choices=["w", "w+"], default="w+", help="w edits better, w+ looks more like the photo (default)")
@@ -98,8 +99,10 @@ def _invert(arguments: argparse.Namespace) -> int:
     config = InvertConfig(**chosen)
     photo = images.read(arguments.photo)
     alignment, face = load("aligner")(photo, arguments.face, size_px=256)
-    generator, distance, identity = load("faces"), load("perceptual"), load("identity")
-    start = _start(arguments.start, generator, face)
+    generator, distance, known = generator_of(arguments), load("perceptual"), load("identity")
+    small = generator.resolution < READABLE_PX
+    identity = (lambda image: known(images.resize(image, READABLE_PX))) if small else known
+    start = _start(arguments.start or (None if arguments.generator == "faces" else "mean"), generator, face)
     search, step = invert(generator, face, config, distance=distance, identity=identity, start=start), None
     try:
         for step in _with_progress(search):  # noqa: B007
@@ -112,7 +115,8 @@ def _invert(arguments: argparse.Namespace) -> int:
         raise
     out = _save(step.inversion(alignment), arguments.out)
     print(f"{out}: {describe(likeness(step.image, face, distance, identity))}; below 0.6 it is the same person for the network")
-    print(f"Now edit it: dvlatent edit --from {out} --age +2 --paste-back {arguments.photo} --out older.png")
+    if arguments.generator == "faces":
+        print(f"Now edit it: dvlatent edit --from {out} --age +2 --paste-back {arguments.photo} --out older.png")
     if arguments.picture:
         images.write(images.grid(torch.cat([images.resize(face, step.image.shape[-1]), step.image])), arguments.picture)
     return 0
@@ -155,7 +159,10 @@ def _start(where: str | None, generator: Generator, face: Image) -> W | Ws | Non
         return None
     if where == "encoder":
         with torch.no_grad():
-            return load("encoder")(face)
+            w = load("encoder")(face)
+        if w.shape[-1] != generator.w_dim:
+            raise ShapeError("the encoder knows the generator of faces at 1024 px only: say --start mean.")
+        return w
     if Path(where).suffix != ".safetensors":
         raise ShapeError(f"--start {where} is unknown: say encoder, mean, or the .safetensors file of an inversion.")
     found = Inversion.load(where)
