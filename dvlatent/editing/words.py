@@ -9,7 +9,7 @@ them is trained, in minutes, on features that are computed once.
     model.similarity(picture, ["an old woman", "a young man"])  # [1, 2]
     beard = find_words(model, generator, "a man with a beard", "a man")  # a Direction
 
-Words become edits in three ways (StyleCLIP, Patashnik et al. 2021): `find_words` reads a direction off a regression, in milliseconds;
+Words become edits in three ways (StyleCLIP, Patashnik et al. 2021): `find_words` reads a direction off a regression, at once;
 `gradient_words` asks the pictures of many faces; `optimize_words` searches for one face.
 """
 
@@ -245,7 +245,7 @@ def fit_axes(w: W, embeddings: Embedding, ridge: float = RIDGE) -> Float[Tensor,
 def find_words(
     model: WordModel, generator: Generator, phrase: str, against: str = AGAINST, *, layers: Layers | None = None
 ) -> Direction:
-    """The direction along which faces fit `phrase` better than `against`, read off the model's regression on w, in milliseconds.
+    """The direction along which faces fit `phrase` better than `against`, read off the model's regression on w at once.
 
     The difference of two sentences says what should grow, the regression along which line of W it grows, all else equal. One step is one
     standard deviation of the population, coordinate 0 is the mean face. Raises UnknownWords for a phrase that means nothing to the model,
@@ -304,7 +304,7 @@ class OptimizeWordsConfig:
 
     steps: int = 40  # updates
     lr: float = 0.1  # Adam's learning rate, in standard deviations of the population
-    l2_weight: float = 0.02  # of the squared length of the change, in standard deviations
+    l2_weight: float = 0.005  # of the squared length of the change, in standard deviations
     identity_weight: float = 1.0  # of the identity distance beyond the limit
     identity_limit: float = 0.4  # identity distance that costs nothing; 0.6 is another person
 
@@ -353,7 +353,7 @@ def optimize_words(
                 person = who.detach() if person is None else person
                 distance = (who - person).square().sum().add(1e-12).sqrt()
             beyond = F.softplus(distance - config.identity_limit, beta=25)
-            loss = -similarity + config.l2_weight * change.square().sum() / 10 + config.identity_weight * beyond
+            loss = -similarity + config.l2_weight * change.square().sum() + config.identity_weight * beyond
         if not torch.isfinite(loss):
             raise TrainingDiverged(f"the loss is {loss.item()} at step {index}. Lower the learning rate ({config.lr}).")
         adam.zero_grad()
