@@ -202,7 +202,8 @@ def _words() -> Any:
     tensors, description = _read(WEIGHTS / "words.safetensors", "words")
     axes, known = tensors.pop("axes"), tensors.pop("known")
     towers = _filled(Towers(**description["sizes"]), tensors, "words.safetensors")
-    return Words(LOADERS["perceptual"]().network, sentences, towers, axes, known, description["least"])
+    made = Words(LOADERS["perceptual"]().network, sentences, towers, axes, known, description["least"])
+    return made.eval().requires_grad_(False)
 
 
 def _theirs(target: str, *files: str) -> Any:
