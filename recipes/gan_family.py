@@ -1,7 +1,7 @@
 """Train ProgressiveGAN, BigGAN or StackGAN: `python recipes/gan_family.py --out progressive.safetensors` (20 minutes each).
 
-`--member` says which: progressive (faces of 32 px; it also trains the same network without growing for as long, and writes both
-curves to progressive-growth.safetensors), biggan (digits), or stackgan (faces of 64 px and captions). The faces are kept in `--pool`.
+`--member` says which: progressive (faces of 32 px; it also trains the same network without growing for as long, and writes samples of
+both to progressive-growth.safetensors), biggan (digits), or stackgan (faces of 64 px and captions). The faces are kept in `--pool`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ from dvlatent import checkpoint, images
 from dvlatent.editing import survey
 from dvlatent.errors import ShapeError
 from dvlatent.gan.biggan import BigDiscriminator, BigGAN, orthogonal_penalty
-from dvlatent.gan.data import Warp
 from dvlatent.gan.progressive import ProgressiveDiscriminator, ProgressiveGAN, level_at
 from dvlatent.gan.stackgan import StackDiscriminator, StageOne, StageTwo, caption, tokens
 from dvlatent.gan.train import TrainConfig, TrainStep, train
 from dvlatent.latents import broadcast, normal, w_of
-from dvlatent.metrics.features import frechet
+from dvlatent.metrics.features import frechet, picture_features
 from dvlatent.training import progress
 from dvlatent.types import Image
 from dvlatent.zoo import load
 
-SIDE_PX, COMPARED, SHOWN = 64, 500, 12  # of the faces in the pool; faces in a Fréchet distance; faces that the record keeps
+SIDE_PX, COMPARED, SHOWN = 64, 500, 12  # of the faces in the pool; faces in a distance; faces that the record keeps
 CHECK, KIMG = 150, 4.0  # steps from one saved state to the next; thousand pictures in which a new size fades in, and as many to settle
-GENTLE = Warp(shift_px=1.0, turn_degrees=4.0, zoom=0.05, shear=0.05, elastic_px=0.4, fraction=0.6)  # as for lesson 01's digits
 
 
 def make(out: Path, pool: Path, member: str = "progressive", faces: int = 20_000, steps: int = 6000) -> None:
@@ -50,46 +48,50 @@ def make(out: Path, pool: Path, member: str = "progressive", faces: int = 20_000
 def progressive(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
     """With growing for so many steps; without, for as many seconds of the processor."""
     real, record = face_pictures(pool, faces, 32), out.with_name(f"{out.stem}-growth.safetensors")
-    compare, config = Compare(real), TrainConfig(steps=steps, batch=32, lazy=16, ema_images=10_000)
+    config = TrainConfig(steps=steps, batch=32, lazy=16, ema_images=10_000)
     sheets, growth = checkpoint.load(record, "growth") if record.exists() else ({}, {"curves": {}})
-    curves, limit = growth["curves"], float("inf")
+    curves, limit, scores = growth["curves"], float("inf"), {}
     for name in ("growing", "at_once"):
         torch.manual_seed(0)
         networks = ProgressiveGAN(), ProgressiveDiscriminator()
         last = len(networks[0].blocks) - 1
-        curve, levels = curves.setdefault(name, []), (lambda seen: level_at(seen, last, KIMG)) if name == "growing" else (lambda seen: last)  # noqa: B023
+        curve = curves.setdefault(name, [])
         for network in networks:
-            network.level.fill_(levels(0))
-        seconds, began = curve[-1][0] if curve else 0.0, time.process_time()
+            network.level.fill_(0 if name == "growing" else last)
+        seconds, began = None, time.process_time()
         for step in kept_training(out, name, networks, real, config):
+            if seconds is None:  # a run that goes on does its last steps again
+                curve[:] = [row for row in curve if row[1] < step.images]
+                sheets, seconds = {**sheets, name: sheets.get(name, torch.empty(0))[: len(curve)]}, curve[-1][0] if curve else 0.0
             for network in networks:
-                network.level.fill_(levels(step.images))
+                network.level.fill_(level_at(step.images, last, KIMG) if name == "growing" else last)
             seconds += time.process_time() - began
             done = step.index + 1 == config.steps or seconds >= limit
             if done or (step.index + 1) % CHECK == 0:
-                drawn = draw(step.ema, COMPARED)
-                curve.append([round(seconds), step.images, round(compare(drawn), 3)])
+                drawn = draw(step.ema, 48)
+                curve.append([round(seconds), step.images])
                 sheet = torch.from_numpy(images.to_uint8(in_squares(drawn[:SHOWN], 32 // drawn.shape[-1])))[None]
-                sheets[name] = torch.cat([sheets[name], sheet]) if name in sheets else sheet
+                sheets[name] = torch.cat([sheets[name], sheet]) if len(sheets[name]) else sheet
                 checkpoint.save(record, sheets, {**about, "kind": "growth", "licence": LICENSE, "curves": curves})
-                grid(out, drawn[:48], f"{name}-{step.index + 1}")
+                grid(out, drawn, f"{name}-{step.index + 1}")
             if done:
                 break
             began = time.process_time()
-        limit = seconds
+        limit, scores[name] = seconds, distance_to(real, draw(step.ema, COMPARED))
         if name == "growing":
-            scores = {"frechet": curve[-1][2], "frechet_real": round(compare(real[:COMPARED].float()), 3), "faces": COMPARED}
-            write(out, step, about, LICENSE, config, scores)
+            grown = step
+        scores |= {"real": distance_to(real, real[:COMPARED].float()), "faces": COMPARED}
+    write(out, grown, about, LICENSE, config, scores)
 
 
 def biggan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
     """On digits, which need no pool."""
     seen, _ = load("mnist").split()
     classifier, labels = load("digit-classifier"), torch.arange(2000) % 10
-    rates = {"lr": 5e-4, "discriminator_lr": 1e-3, "beta2": 0.999}
+    rates = {"lr": 2e-4, "discriminator_lr": 4e-4, "beta2": 0.999}
     config = TrainConfig(steps=steps, batch=32, loss="hinge", **rates, penalty=0.0, ema_images=10_000)
     torch.manual_seed(0)
-    more = {"labels": seen.labels, "augment": GENTLE, "regularizer": orthogonal_penalty}
+    more = {"labels": seen.labels, "regularizer": orthogonal_penalty}
     for step in kept_training(out, "digits", (BigGAN(), BigDiscriminator()), seen.images, config, **more):
         if (step.index + 1) % CHECK == 0:
             grid(out, draw(step.ema, 60, labels).expand(-1, 3, -1, -1), str(step.index + 1))
@@ -102,7 +104,7 @@ def biggan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any])
 
 
 def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
-    """Stage I, then stage II on top of it, each for so many steps; captions are written from the survey's scores."""
+    """Stage I for so many steps, then stage II on top of it for half as many; captions are written from the survey's scores."""
     population = survey.load(survey.SHIPPED)
     columns = [population.column(name)[:faces].tolist() for name in ("age", "male", "smile", "yaw")]
     captions = tokens([caption(*scores) for scores in zip(*columns, strict=True)])
@@ -113,7 +115,8 @@ def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any
         networks = (
             (StageTwo(stage_one), StackDiscriminator((32, 64, 96, 128), patch=2)) if stage_one else (StageOne(), StackDiscriminator())
         )
-        config = TrainConfig(steps=steps, batch=32 if side == 16 else 16, lazy=8, ema_images=10_000, mismatched=True)
+        size = {"steps": steps, "batch": 32} if side == 16 else {"steps": -(-steps // 2), "batch": 16}  # large pictures take longer
+        config = TrainConfig(**size, lazy=8, ema_images=10_000, mismatched=True)
         more = {"labels": captions, "regularizer": lambda net: net.caption.kl}
         for step in kept_training(out, f"{side}px", networks, real, config, **more):
             if (step.index + 1) % CHECK == 0:
@@ -122,7 +125,7 @@ def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any
         drawn, asked = draw(step.ema, COMPARED, captions), captions[:COMPARED]
         age, male = attributes(images.resize(drawn, SIDE_PX)).T
         scores[f"{side}_px"] = {
-            "frechet": round(Compare(face_pictures(pool, faces, SIDE_PX))(drawn), 3),
+            "frechet": distance_to(face_pictures(pool, faces, SIDE_PX), drawn),
             "gender_as_asked": round(float(((male > 0.5) == (asked[:, 1] == 5)).float().mean()), 3),
             "age": {word: round(float(age[asked[:, 0] == at].mean()), 1) for at, word in ((1, "young"), (2, "grown"), (3, "old"))},
         }
@@ -154,22 +157,12 @@ def face_pictures(pool: Path, faces: int, side: int) -> Tensor:
     return small
 
 
-class Compare:
-    """Fréchet distance from real faces in the last features of the perceptual network, pictures enlarged to 64 px."""
-
-    def __init__(self, real: Tensor) -> None:
-        self.network = load("perceptual").network
-        self.real = self.features(real[-COMPARED:].float())
-
-    def __call__(self, fake: Image) -> float:
-        """The distance of pictures [batch, 3, side, side]."""
-        return float(frechet(self.real, self.features(fake)))
-
-    @torch.no_grad()
-    def features(self, image: Image) -> Tensor:
-        """[batch, 3, side, side] -> [batch, 112]."""
-        parts = image.split(50)
-        return torch.cat([self.network(images.resize(part, SIDE_PX))[-1].float().mean(dim=(2, 3)) for part in parts])
+def distance_to(real: Tensor, fake: Image) -> float:
+    """Fréchet distance of drawn faces from as many real ones, in the features of the perceptual network at 64 px."""
+    clouds = (
+        picture_features((part.float() for part in many.split(20)), load("perceptual"), SIDE_PX) for many in (real[-len(fake) :], fake)
+    )
+    return round(float(frechet(*clouds)), 4)
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from dvlatent.gan.digits import minibatch_std
 from dvlatent.types import Image, Z
 
 Features = Float[Tensor, "batch channel height width"]
@@ -22,7 +21,7 @@ Labels = Int[Tensor, " batch"]
 class BigGAN(nn.Module):
     """64 random numbers and a class to a gray picture of 28 x 28: 7, 14, then 28 pixels (appendix B)."""
 
-    def __init__(self, width: int = 32, z_dim: int = 64, classes: int = 10, embedding: int = 32) -> None:
+    def __init__(self, width: int = 24, z_dim: int = 64, classes: int = 10, embedding: int = 32) -> None:
         super().__init__()
         self.width, self.z_dim, self.classes, self.embedding = width, z_dim, classes, embedding
         self.shared = nn.Embedding(classes, embedding)
@@ -45,16 +44,13 @@ class BigGAN(nn.Module):
 
 
 class BigDiscriminator(nn.Module):
-    """A gray picture and a class to one number: how real it looks as that class (Miyato and Koyama 2018).
+    """A gray picture and a class to one number: how real it looks as that class (Miyato and Koyama 2018)."""
 
-    The paper keeps variety by batches of 2,048; ours are small, and it sees how much neighbors in the batch differ instead.
-    """
-
-    def __init__(self, width: int = 24, classes: int = 10) -> None:
+    def __init__(self, width: int = 16, classes: int = 10) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([DownBlock(1, width), DownBlock(width, 2 * width), DownBlock(2 * width, 4 * width, down=False)])
         self.attention = Attention(2 * width)  # at 7 pixels
-        self.last = spectral_norm(nn.Linear(4 * width + 1, 1))
+        self.last = spectral_norm(nn.Linear(4 * width, 1))
         self.embedding = spectral_norm(nn.Embedding(classes, 4 * width))
         self.to(memory_format=torch.channels_last)
 
@@ -62,8 +58,7 @@ class BigDiscriminator(nn.Module):
         """The score: [batch, 1, 28, 28] and classes [batch] -> [batch], large for real."""
         x = self.attention(self.blocks[1](self.blocks[0](image)))
         x = F.relu(self.blocks[2](x)).sum(dim=(2, 3))  # [batch, 4 width]
-        score = self.last(torch.cat([x, minibatch_std(x, 4)], dim=1))[:, 0]
-        return score + (x * self.embedding(labels)).sum(1)
+        return self.last(x)[:, 0] + (x * self.embedding(labels)).sum(1)
 
 
 class ConditionalNorm(nn.Module):
