@@ -274,6 +274,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "faces-64": partial(read_stylegan2, WEIGHTS / "stylegan2-64.safetensors"),
     "toy": partial(_theirs, "toy.faces.ToyFaces"),
     "digits": partial(_ours, "digits", "digit generator", "gan.digits.DigitGenerator", "width", "z_dim", "classes"),
+    "progressive": partial(_ours, "progressive", "progressive", "gan.progressive.ProgressiveGAN"),
     "mnist": partial(_theirs, "gan.data.digits", MNIST),
     "digit-map": partial(read_map, WEIGHTS / "digit-map.safetensors"),
     "face-map": partial(read_map, WEIGHTS / "face-map.safetensors"),

@@ -31,7 +31,7 @@ from dvlatent.training import progress
 from dvlatent.types import Image
 from dvlatent.zoo import load
 
-SIDE_PX, COMPARED, SHOWN = 64, 500, 12  # of the faces in the pool; faces in a distance; faces that the record keeps
+SIDE_PX, COMPARED, SHOWN = 64, 500, 48  # of the faces in the pool; faces in a distance; faces that the record keeps
 CHECK, KIMG = 150, 4.0  # steps from one saved state to the next; thousand pictures in which a new size fades in, and as many to settle
 
 
@@ -50,7 +50,7 @@ def progressive(out: Path, pool: Path, faces: int, steps: int, about: dict[str, 
     real, record = face_pictures(pool, faces, 32), out.with_name(f"{out.stem}-growth.safetensors")
     config = TrainConfig(steps=steps, batch=32, lazy=16, ema_images=10_000)
     sheets, growth = checkpoint.load(record, "growth") if record.exists() else ({}, {"curves": {}})
-    curves, limit, scores = growth["curves"], float("inf"), {}
+    curves, limit = growth["curves"], float("inf")
     for name in ("growing", "at_once"):
         torch.manual_seed(0)
         networks = ProgressiveGAN(), ProgressiveDiscriminator()
@@ -68,20 +68,19 @@ def progressive(out: Path, pool: Path, faces: int, steps: int, about: dict[str, 
             seconds += time.process_time() - began
             done = step.index + 1 == config.steps or seconds >= limit
             if done or (step.index + 1) % CHECK == 0:
-                drawn = draw(step.ema, 48)
+                drawn = draw(step.ema, SHOWN)
                 curve.append([round(seconds), step.images])
-                sheet = torch.from_numpy(images.to_uint8(in_squares(drawn[:SHOWN], 32 // drawn.shape[-1])))[None]
+                sheet = torch.from_numpy(images.to_uint8(in_squares(drawn, 32 // drawn.shape[-1])))[None]
                 sheets[name] = torch.cat([sheets[name], sheet]) if len(sheets[name]) else sheet
                 checkpoint.save(record, sheets, {**about, "kind": "growth", "licence": LICENSE, "curves": curves})
                 grid(out, drawn, f"{name}-{step.index + 1}")
             if done:
                 break
             began = time.process_time()
-        limit, scores[name] = seconds, distance_to(real, draw(step.ema, COMPARED))
+        limit = seconds
         if name == "growing":
-            grown = step
-        scores |= {"real": distance_to(real, real[:COMPARED].float()), "faces": COMPARED}
-    write(out, grown, about, LICENSE, config, scores)
+            scores = {"frechet": distance_to(real, draw(step.ema, COMPARED)), "frechet_real": distance_to(real, real[:COMPARED])}
+            write(out, step, about, LICENSE, config, {**scores, "faces": COMPARED})
 
 
 def biggan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
@@ -129,7 +128,7 @@ def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any
             "gender_as_asked": round(float(((male > 0.5) == (asked[:, 1] == 5)).float().mean()), 3),
             "age": {word: round(float(age[asked[:, 0] == at].mean()), 1) for at, word in ((1, "young"), (2, "grown"), (3, "old"))},
         }
-    write(out, step, about, LICENSE, config, {"faces": COMPARED, **scores})
+    write(out, step, about, LICENSE, config, {**scores, "faces": COMPARED})
 
 
 def kept_training(
