@@ -137,7 +137,8 @@ def test_training_finds_which_sentence_fits():
 def test_a_training_that_stopped_goes_on_bit_for_bit(tmp_path):
     features, sentences, captions, _ = pairs()
     whole = towers()
-    list(train_words(whole, features, sentences, captions, CONFIG))
+    with torch.no_grad():  # as lessons have it
+        list(train_words(whole, features, sentences, captions, CONFIG))
     for step in train_words(towers(), features, sentences, captions, CONFIG):
         if step.index == 60:
             step.save(tmp_path / "run.safetensors")
