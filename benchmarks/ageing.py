@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=int, default=40, help="unseen adults (default 40)")
     parser.add_argument("--first-seed", type=int, default=20_000, help="of the faces (default 20000)")
+    parser.add_argument("--size", type=int, default=256, help="pixels of the faces that are edited; read at 256 (default 256)")
     parser.add_argument("--filter", default="age-filter", help="a filter by name or file; '' leaves it out (default age-filter)")
     parser.add_argument("--edit", default="age-edit", help="an edit by name or file; '' leaves it out (default age-edit)")
     parser.add_argument("--amounts", type=float, nargs="+", default=[1.0, -0.98], help="how often the edit is done (default 1 -0.98)")
@@ -45,14 +46,15 @@ def main() -> None:
     chosen = parser.parse_args()
     generator, identity, parts = (dvlatent.load(name) for name in ("faces", "identity", "face-parts"))
     readers = outside(chosen.readers)
-    ws, before = adults(generator, readers["finder"], chosen.faces, chosen.first_seed)
+    ws, large = adults(generator, readers["finder"], chosen.faces, chosen.first_seed, chosen.size)
+    before = small(large)
     afters: dict[str, Tensor] = {}
     if chosen.edit:
         edit = dvlatent.load(chosen.edit)
         afters |= {f"edit {amount:+g}": drawn(generator, (amount * edit)(ws)) for amount in chosen.amounts}
     if chosen.filter:
         one = dvlatent.load(chosen.filter)
-        afters |= {f"filter {strength:+g}": as_bytes(one(before, strength)) for strength in STRENGTHS}
+        afters |= {f"filter {strength:+g}": small(one(large, strength)) for strength in STRENGTHS}
     found = {name: measure(before, after, parts, readers, identity) for name, after in afters.items()}
     for name, row in found.items():
         print(name, *(f"  {what:16} {value.value:7.2f}  ({value.low:.2f} to {value.high:.2f})" for what, value in row.items()), sep="\n")
@@ -60,7 +62,7 @@ def main() -> None:
         years = [round(float(np.mean([found[f"filter {strength:+g}"][reader].value for reader in OUTSIDE])), 1) for strength in STRENGTHS]
         print(f'"years": {{"strength": {list(STRENGTHS)}, "years": {years}}}')
         for wished in WISHED if one.dial else ():
-            got = year_changes(readers, before, as_bytes(one(before, one.strength_of(wished))))
+            got = year_changes(readers, before, small(one(large, one.strength_of(wished))))
             near, middle = bootstrap(np.abs(got - wished) <= 5, np.mean), bootstrap(got, np.median)
             print(f"wished {wished:+d} years, got {middle.value:+.0f} ({middle.low:+.0f} to {middle.high:+.0f});", end=" ")
             print(f"within 5 years for {near.value:.0%} ({near.low:.0%} to {near.high:.0%})")
@@ -97,22 +99,27 @@ def outside(folder: Path) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def adults(generator: nn.Module, finder: nn.Module, wanted: int, first_seed: int) -> tuple[Ws, Image]:
+def adults(generator: nn.Module, finder: nn.Module, wanted: int, first_seed: int, size_px: int) -> tuple[Ws, Image]:
     """The first faces that the finder takes for 20 or older: their w and their pictures."""
     found: list[tuple[Ws, Image]] = []
     for seed in count(first_seed):
         if len(found) == wanted:
             return torch.cat([ws for ws, _ in found]), torch.cat([face for _, face in found])
         ws = broadcast(w_of(generator, [seed], PSI), generator.num_layers)
-        face = drawn(generator, ws)
+        face = drawn(generator, ws, size_px)
         if float(finder(face)[0, 0]) >= ADULT:
             found.append((ws, face))
 
 
 @torch.no_grad()
-def drawn(generator: nn.Module, ws: Ws) -> Image:
-    """Full renders, reduced to 256 px."""
-    return torch.cat([as_bytes(images.resize(generator.synthesis(one[None]), 256)) for one in ws])
+def drawn(generator: nn.Module, ws: Ws, size_px: int = 256) -> Image:
+    """Full renders, reduced."""
+    return torch.cat([as_bytes(images.resize(generator.synthesis(one[None]), size_px)) for one in ws])
+
+
+def small(faces: Image) -> Image:
+    """As they are read: at 256 px, in bytes."""
+    return as_bytes(images.resize(faces, 256))
 
 
 def as_bytes(image: Image) -> Image:

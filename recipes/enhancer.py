@@ -65,6 +65,7 @@ def make(out: Path, what: str, filter: Path, pool: Path, pairs: int, steps: int)
     trained = train(LocalEnhancer(), learn, load("perceptual"), config, kept, view=Squares(student))
     for step in progress(trained, config.steps, words):
         ema = step.ema
+    ema.gain.mul_(PLANS[what].bolder_near)
     about["enhancer"] = {**ema.sizes, "size_px": SIZE, "pairs": len(learn), "config": asdict(config)}
     about["enhancer"]["command"] = f"python recipes/enhancer.py {what} --filter {filter.name} --out {out.name}"
     checkpoint.save(out, {**half(student), **{f"enhancer.{name}": value for name, value in half(ema).items()}}, about)
@@ -72,6 +73,6 @@ def make(out: Path, what: str, filter: Path, pool: Path, pairs: int, steps: int)
 
 
 if __name__ == "__main__":
-    arguments = parser(__doc__, filter=Path("age-filter.safetensors"), pool=Path("build/filters"), pairs=600, steps=700)
+    arguments = parser(__doc__, filter=Path("age-filter.safetensors"), pool=Path("build/filters"), pairs=380, steps=500)
     arguments.add_argument("what", choices=list(PLANS), help="the edit of the filter")
     sys.exit(run(make, arguments, kept="Pairs and the run are kept in --pool; the same command goes on from there."))

@@ -81,6 +81,7 @@ class Plan:
     pairs: int = 1000  # at least
     steps: int = 900  # updates of the student
     bolder: float = 1.0  # times what the student adds: it hesitates where several pictures would do
+    bolder_near: float = 1.0  # times what it adds together with its enhancer
 
 
 def both(name: str) -> dict[str, Edits]:
@@ -104,7 +105,10 @@ STILL = {"smile": 0.4, "mouth_open": 0.15}
 # what the dial is worth, the mean of two outside readers: the last line of benchmarks/ageing.py --first-seed 21000
 YEARS = {"years": {"strength": [-2.0, -1.0, 1.0, 2.0], "years": [-11.9, -7.7, 14.1, 27.1]}}
 PLANS = {
-    "age": Plan(teachers, lambda _: [1.07 * load("younger-edit")], "age", 3.0, {**STAY, **GENDER, **STILL}, about=YEARS, bolder=1.2),
+    "age": Plan(
+        teachers, lambda _: [1.07 * load("younger-edit")], "age", 3.0, {**STAY, **GENDER, **STILL}, about=YEARS,
+        bolder=1.2, bolder_near=1.1,
+    ),
     "smile": Plan(
         **both("smile"), goal="smile", least=0.15, limits={**STAY, **GENDER, "age": 9.0}, recolored=NO_MOUTH, pairs=480, steps=600
     ),

@@ -273,6 +273,7 @@ print(f"the student reaches {reached:.1f} of the teacher's ageing")
 # and color was enough for it. A number that says "as old as the teacher" while the eye says "bleach" is a wrong instrument, so we built others:
 #
 # - blur the *change* to 32 pixels, too coarse for any line, and ask again: an ageing that survives this needs no wrinkle;
+- ask a second judge, which reads the face at 224 pixels and was taught by somebody else;
 # - measure how finely the skin is drawn in five patches without eyes, brows and mouth, before and after;
 # - measure how far the color of the skin moves (ΔE, about 1 is just visible).
 #
@@ -281,13 +282,15 @@ print(f"the student reaches {reached:.1f} of the teacher's ageing")
 # %%
 from dvlatent.metrics import edits
 
+made = {"teacher": taught, "student": older(portraits, 2)}
 with torch.no_grad():
-    made = {"teacher": taught, "student": older(portraits, 2)}
-    for name, aged in made.items():
-        years, coarse = ((judge(one)[:, 0] - judge(portraits)[:, 0]).mean() for one in (aged, edits.low_pass(portraits, aged)))
-        detail = (edits.skin_detail(aged) / edits.skin_detail(portraits)).median()
-        moved = edits.skin_shift(portraits, aged).median()
-        print(f"{name}: {100 * coarse / years:.0f} % of its years left without lines; skin detail x{detail:.1f}; skin color moves by {moved:.1f}")
+    for size, reader in {"96 px": judge, "224 px": dvlatent.load("judge-224")}.items():
+        for name, aged in made.items():
+            years, coarse = ((reader(one)[:, 0] - reader(portraits)[:, 0]).mean() for one in (aged, edits.low_pass(portraits, aged)))
+            print(f"{name}, read at {size}: {years:+.0f} years, {100 * coarse / years:.0f} % of them left without lines")
+for name, aged in made.items():
+    detail = (edits.skin_detail(aged) / edits.skin_detail(portraits)).median()
+    print(f"{name}: skin detail x{detail:.1f}; skin color moves by {edits.skin_shift(portraits, aged).median():.1f}")
 
 # %%
 close = torch.cat([one[at : at + 1, :, 60:190, 63:193] for at in (2, 3) for one in (portraits, *made.values())])
