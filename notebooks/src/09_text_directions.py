@@ -93,7 +93,7 @@ plot.show(fig, alt="A smiling middle-aged woman with reddish hair, bangs and gla
 
 # %%
 six = [0, 12, 36, 25, 34, 40]
-captions = ["an old man with a gray beard", "a woman with glasses", "a man with a hat", "a young blond woman", "a bald man", "a little girl with bangs"]
+captions = ["an old man with a gray beard", "a woman with glasses", "a man with a hat", "a young blond woman", "a bald man", "a girl with black hair and bangs"]
 matrix = embedded[six] @ model.sentences(captions).T  # [6 faces, 6 sentences]
 print("own sentence best in the row:", int((matrix.argmax(dim=1) == torch.arange(6)).sum()), "of 6")
 fig, axes = plot.chart(1, 2, height=7.4, width_ratios=[1, 8])
@@ -101,7 +101,7 @@ axes[0].imshow(np.concatenate(images.to_uint8(pictures[six])), aspect="auto")
 axes[1].imshow(matrix, cmap="RdBu_r", vmin=-0.9, vmax=0.9, aspect="auto")
 for (row, column), value in np.ndenumerate(matrix.numpy()):
     axes[1].text(column, row, f"{value:+.1f}".replace("-", "−"), size=20, ha="center", va="center", color="white" if abs(value) > 0.5 else "black")
-axes[1].set_xticks(range(6), [words.replace(" with", "\nwith").replace("young ", "young\n") for words in captions])
+axes[1].set_xticks(range(6), [words.replace(" with", "\nwith").replace("young ", "young\n").replace("black hair", "black hair\n") for words in captions])
 for one in axes:
     one.set_yticks([]), one.grid(visible=False)
 axes[0].set_xticks([])
@@ -137,7 +137,7 @@ print(f"right pairs {by_hand(matrix, model.scale):.1f}; wrong pairs {by_hand(shu
 #
 # Nobody wrote captions for our faces. But the survey of 05 measured 20,000 of them, so instruments can write: *"an old man, smiling"*. To
 # be quick, our image tower reads the w instead of the picture. The text tower stands on a network that read a billion pairs of sentences
-# (MiniLM, [Reimers and Gurevych 2019](https://arxiv.org/abs/1908.10084)) and stays as it is; we learn only 128 numbers from its 384.
+# (MiniLM, [Reimers and Gurevych 2019](https://arxiv.org/abs/1908.10084)) and stays as it is; we learn only what joins the two.
 
 # %%
 everybody = survey.load()
@@ -162,7 +162,7 @@ print(f"{len(written)} faces, {len(texts)} different captions; the first: {writt
 own = torch.tensor([[texts.index(text)] for text in written])  # [face, 1]: the number of its caption
 torch.manual_seed(0)
 towers = Towers(features=512)  # a w has 512 numbers
-losses = [step.loss for step in train_words(towers, w, model.encoder(texts), own, WordsTrainConfig(steps=250, batch=256, lr=3e-3))]
+losses = [step.loss for step in train_words(towers, w, model.encoder(texts), own, WordsTrainConfig(steps=250, batch=256, lr=1e-2))]
 towers.eval()
 share = torch.bincount(own[:, 0]) / len(own)  # of each caption
 floor = np.log(256) + (share * share.log()).sum()  # the right one is known, but not which of the many faces that it fits
@@ -313,17 +313,16 @@ except UnknownWords as error:
 # > **Predict:** is *a doctor* more male or more female? Will the two models agree?
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def comes_along(word):
     """Correlations of how well 2,000 faces fit a word with age, male and smile, by the shipped model and by yours."""
-    model.check(word)
-    shipped = other_w @ model.axes @ model.difference(word, "a person")
+    shipped = other_w @ model.axes @ torch.sub(*model.sentences([word, "a person"]))
     mine = seen_by_ours @ torch.sub(*towers.text(model.encoder([word, "a person"])))
     return [[float(np.corrcoef(fit, unseen.column(name))[0, 1]) for name in ("age", "male", "smile")] for fit in (shipped, mine)]
 
 
-asked = ["an old person", "a grandmother", "a doctor", "a criminal", "a beautiful person", "a trustworthy person"]
-bars = np.array([comes_along(word) for word in asked])  # [word, model, score]
+asked = ["an old person", "a grandmother", "a doctor", "a nurse", "a criminal", "a beautiful person", "a trustworthy person"]
+bars = np.array([comes_along(word) for word in asked])  # [word, model, score]; a training ends a little otherwise on each computer
 for word, (shipped, mine) in zip(asked, bars, strict=True):
     print(f"{word:21} shipped:", *(f"{value:+.1f}" for value in shipped), "   yours:", *(f"{value:+.1f}" for value in mine), "  (age, male, smile)")
 
@@ -336,7 +335,7 @@ for side, title in enumerate(("the shipped model", "yours, of 16 captions")):
     axes[side].set(title=title, xlabel="correlation over 2,000 faces", xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1))
 axes[0].set_yticks(range(len(asked)), asked)
 axes[0].invert_yaxis()
-axes[1].legend(loc="lower right")
+axes[0].legend(loc="lower right")
 plot.show(fig, alt="PENDING")
 
 # %% [markdown]
