@@ -369,8 +369,9 @@ print(f"planted: {[len(found) for found in blobs(portraits, spoiled)]}")
 print(f"filter:  {[len(found) for found in blobs(portraits, older(portraits, 2))]}")
 
 # %% [markdown]
-# Then sharpness. The finest detail of a picture is what a blur takes away. On the 1024-pixel picture, compare the teacher's new drawing with what the
-# filter makes of the photo, which keeps its own detail and gets no new one:
+# Then sharpness. A change of 256 pixels is soft on a large face. So there is a second, small network for large faces and photos, as pix2pixHD has one
+# (its *local enhancer*): it works at 512 pixels, is shown the picture and the student's change, and learned from 360 pairs of that size what the change
+# looks like from nearer. The finest detail of a picture is what a blur takes away:
 
 # %%
 def detail(image):
@@ -380,13 +381,16 @@ def detail(image):
 
 with torch.no_grad():
     sharp, wrinkled = (faces.synthesis(one).clamp(-1, 1) for one in (ws[3:], edit(ws[3:])))
-near = torch.cat([sharp, wrinkled, older(sharp, 2)])[..., 330:778, 290:738]  # the middle of the face
-fig = plot.strip(near, titles=["photo, 1024 px", "teacher", "student"], caption="The teacher draws new wrinkles; the student has 256 pixels to say it with.")
-plot.show(fig, alt="Close-ups of one face: the photo, the teacher's older version with fine wrinkles, the student's with softer ones.")
-print(f"finest detail, photo = 1: teacher {detail(near[1:2]) / detail(near[:1]):.1f}, student {detail(near[2:]) / detail(near[:1]):.1f}")
+    coarse = (sharp + images.resize(older.change(images.resize(sharp, 256), 2), 1024)).clamp(-1, 1)
+near = torch.cat([sharp, wrinkled, coarse, older(sharp, 2)])[..., 330:778, 290:738]  # the middle of the face
+titles = ["photo, 1024 px", "teacher", "student at 256", "with its enhancer"]
+fig = plot.strip(near, titles=titles, caption="One face of 1024 pixels, near: the teacher, the student alone, and with its second network.")
+plot.show(fig, alt="Close-ups of one face: the photo, the teacher's older version with fine wrinkles, the student's with softer ones, and the enhancer's.")
+at_512 = [detail(images.resize(one, 224)) for one in near.split(1)]  # the square is 448 wide: what the 512-px network can draw
+print("finest detail, photo = 1:", *(f"{name} {one / at_512[0]:.2f}" for name, one in zip(titles[1:], at_512[1:], strict=True)), sep="\n  ")
 
 # %% [markdown]
-# What the student lacks: some of the way to younger (above), new fine detail (it works at 256 pixels), what only the space knows (how *this* person's hair would fall), and the way back
+# What the student lacks: some of the way to younger (above), the finest of the teacher's lines, what only the space knows (how *this* person's hair would fall), and the way back
 # to any edit but its own. What it kept: the person, the pose, the background, and a phone's battery.
 #
 # ## And without pairs?
@@ -460,8 +464,8 @@ check("exercise 1", mine, (attributes(after)[:, 0] - attributes(before)[:, 0] >=
 
 # %% [markdown]
 # ### Exercise 2: sharp at any size
-# The filter works at 256 pixels and the photo `sharp` has 1024. Get the edited photo at full size without losing its detail: what does the filter
-# change at 256, and where does that go? (`older(picture, 2)` on a picture of 256 pixels, and `images.resize`.)
+# On a large face the filter works at 512 pixels, and the photo `sharp` has 1024. Get the edited photo at full size without losing its detail: what does
+# the filter change at 512, and where does that go? (`older(picture, 2)` on a picture of 512 pixels, and `images.resize`.)
 
 # %% tags=["exercise"]
 large = ...  # [1, 3, 1024, 1024]
@@ -471,7 +475,7 @@ check("exercise 2", large, older(sharp, 2), hint="enlarge the change, not the pi
 # <details><summary>Solution</summary>
 #
 # ```python
-# little = images.resize(sharp, 256)
+# little = images.resize(sharp, 512)
 # change = older(little, 2) - little
 # large = (sharp + images.resize(change, 1024)).clamp(-1, 1)
 # ```

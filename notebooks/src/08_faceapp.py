@@ -120,7 +120,8 @@ plot.show(fig, alt="The aligned face, the change on gray ground with bluish hair
 # %% [markdown]
 # ## Step 4: paste back
 #
-# The change lies in a turned square of 256 pixels; the photo has its own pixels. So every pixel of the photo asks: where am I in the square, and what
+# In a photo the filter works at 512 pixels, with a second network that refines the first one's change (lesson 07). The change lies in that
+# turned square; the photo has its own pixels. So every pixel of the photo asks: where am I in the square, and what
 # is added there? Toward the edges of the square the answer fades to nothing, so that no edge can be seen. One row of pixels by hand:
 
 # %%
@@ -132,7 +133,8 @@ u, v = pixels @ across, pixels @ down  # from 0 to 1 inside the square
 fade = lambda t: np.clip((np.minimum(t, 1 - t) - 0.02) / 0.15, 0, 1)  # noqa: E731
 weight = np.prod([fade(t) ** 2 * (3 - 2 * fade(t)) for t in (u, v)], axis=0)
 grid = torch.from_numpy(np.stack([2 * u - 1, 2 * v - 1], axis=1)[None, None]).float()
-small = images.resize(change, round(side))  # her face has fewer pixels than the change
+fine = align.crop(photo, alignment, older.working_px(side, photo=True))  # [1, 3, 512, 512]
+small = images.resize(older(fine, older.high) - fine, round(side))  # her face has fewer pixels than the change
 added = torch.nn.functional.grid_sample(small, grid, mode="bicubic", padding_mode="border", align_corners=False)[0, :, 0]
 by_hand = (photo[0, :, row] + torch.from_numpy(weight).float() * added).clamp(-1, 1)
 result = older.apply_to_photo(photo, older.high)
@@ -172,8 +174,8 @@ def milliseconds(work, times=3):
 zeros = torch.zeros_like(photo)
 cost = {
     "find": milliseconds(lambda: aligner.find(photo)),
-    "align": milliseconds(lambda: align.crop(photo, alignment, 256)),
-    "filter": milliseconds(lambda: older(face, older.high)),
+    "align": milliseconds(lambda: align.crop(photo, alignment, 512)),
+    "filter": milliseconds(lambda: older(fine, older.high)),
     "paste back": milliseconds(lambda: align.paste_back(zeros, change / 2, alignment)),
 }
 print(", ".join(f"{step} {took:.0f} ms" for step, took in cost.items()), f"; together {sum(cost.values()):.0f} ms")
@@ -191,11 +193,11 @@ plot.show(fig, alt="Four bars of milliseconds, one for each step; the bar of fin
 # so the filter's whole photo against the search's whole photo is some hundred times faster. On film the face is found once and then followed,
 # which is how a phone gets to many pictures a second.
 #
-# Larger photos cost more in the first and the last step, and not a millisecond more in the network: it always sees its own small square.
+# Larger photos cost more in the first and the last step, and not a millisecond more in the network: it always sees a square of 512 pixels.
 #
 # ## What does resolution mean for wrinkles?
 #
-# The network adds a change of 256 pixels, which is then enlarged. So how much of an old face fits into 256 pixels? Ask the generator, which draws
+# The network adds a change of 512 pixels in a photo, of 256 in a film, which is then enlarged. So how much of an old face fits into so many? Ask the generator, which draws
 # at 1024: take *its* change, reduce it, enlarge it again, and lay that on.
 
 # %%
