@@ -1,4 +1,4 @@
-"""Draw the pictures of these pages: `python docs/pictures.py [faces] [ageing] [filters] [astronaut]`; all of them, if none is named.
+"""Draw the pictures of these pages: `python docs/pictures.py [faces] [ageing] [filters] [astronaut] [words]`; without a name, all.
 
 No face is chosen by hand but the four corners of faces.jpg. The pages say what each picture shows.
 """
@@ -13,10 +13,15 @@ from PIL import Image as Pillow
 from skimage.data import astronaut as photo_of_eileen_collins  # NASA, public domain
 
 import dvlatent
+from dvlatent.editing.words import find_words
 from dvlatent.images import from_uint8, grid, resize, to_uint8, write
 from dvlatent.latents import w_of
 
 HERE = Path(__file__).parent
+SENTENCES = (  # of words.jpg
+    "an old woman", "a child", "a man with a beard", "a bald man", "a woman with long blond hair",
+    "a person with curly hair", "a face with glasses", "a person wearing a hat", "laughing", "a serious man with gray hair",
+)  # fmt: skip
 CORNERS = [35, 28, 70, 75]  # seeds: upper left, upper right, lower left, lower right
 
 
@@ -59,7 +64,16 @@ def astronaut() -> None:
     write(grid(three[..., :360, 60:420], columns=3), HERE / "astronaut.jpg")
 
 
-PICTURES = {"faces": faces, "ageing": ageing, "filters": filters, "astronaut": astronaut}
+def words() -> None:
+    """words.jpg: seeds 200 to 207 as they are, in the first row, and moved two steps along ten sentences, a row each."""
+    model, generator = dvlatent.load("words"), dvlatent.load("faces")
+    ws = dvlatent.broadcast(w_of(generator, range(200, 208), 0.7), generator.num_layers)
+    rows = [ws, *(find_words(model, generator, sentence).move(ws, 2.0) for sentence in SENTENCES)]
+    pictures = torch.cat([generator.preview(one) for row in rows for one in row.split(1)])
+    write(grid(resize(pictures.clamp(-1, 1), 150), columns=8), HERE / "words.jpg")
+
+
+PICTURES = {"faces": faces, "ageing": ageing, "filters": filters, "astronaut": astronaut, "words": words}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -7,6 +7,7 @@ import pytest
 import torch
 import words
 
+from dvlatent.editing.words import Towers
 from dvlatent.errors import ShapeError
 
 FACES = [
@@ -101,3 +102,33 @@ def test_readers_learn_what_features_show():
 def test_what_little_says_is_left_out():
     bald = {"hair": "bald", "color": "gray", "curl": "straight", "beard": "no", "gender": "female", "face": "average", "background": ""}
     assert words.plausible(bald) == {"hair": "bald", "gender": "female"}
+
+
+def test_projections_do_not_learn_by_heart():
+    """A face's projection comes from a matrix that has not seen it: noise is not found again, what features tell is."""
+    rng = torch.Generator().manual_seed(0)
+    features, noise = torch.randn(300, 120, generator=rng), torch.randn(300, 1, generator=rng)
+    wanted = torch.cat([features[:, :2].sum(dim=1, keepdim=True), noise], dim=1)
+    projected, matrix = words.project(features, wanted)
+    apart, together = ([float(np.corrcoef(found[:, k], wanted[:, k])[0, 1]) for k in (0, 1)] for found in (projected, features @ matrix))
+    assert apart[0] > 0.8 and abs(apart[1]) < 0.25 and together[1] > 0.5
+
+
+def test_towers_of_projections_become_towers_of_features():
+    rng = torch.Generator().manual_seed(0)
+    features, matrix = 3 + 2 * torch.randn(50, 20, generator=rng), torch.randn(20, 5, generator=rng)
+    std, mean = torch.std_mean(features, dim=0)
+    small = Towers(features=5, sentence=6, width=8, dim=4, facts=3).eval()
+    projected = (features - mean) / std @ matrix
+    small.standardize(projected)
+    torch.testing.assert_close(words.unfold(small, mean, std, matrix).image(features), small.image(projected), atol=1e-5, rtol=1e-4)
+
+
+def test_sigmoids_learn_one_fact_each():
+    torch.manual_seed(0)
+    features = torch.randn(500, 6)
+    found = (features[:, :2] > 0).float()
+    towers = Towers(features=6, sentence=6, width=16, dim=4, facts=2)
+    words.learn_facts(towers, features, found, steps=600)
+    said = towers.image_tower.eval()[:-1]((features - towers.mean) / towers.std)
+    assert ((said > 0.5) == (found > 0.5)).float().mean() > 0.95

@@ -59,14 +59,17 @@ def image_features(network: nn.Module, image: Image) -> Features:
 class Towers(nn.Module):
     """What is trained: features of a picture and the embedding of a sentence -> vectors of length one in a space that both share."""
 
-    def __init__(self, features: int = FEATURES, sentence: int = 384, width: int = 256, dim: int = 128, dropout: float = 0.0) -> None:
+    def __init__(
+        self, features: int = FEATURES, sentence: int = 384, width: int = 256, dim: int = 128, facts: int = 64, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.sizes = {"features": features, "sentence": sentence, "width": width, "dim": dim}
+        self.sizes = {"features": features, "sentence": sentence, "width": width, "dim": dim, "facts": facts}
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("std", torch.ones(features))
         first = [nn.Dropout(dropout), nn.Linear(features, width), nn.GELU()]
-        self.image_tower = nn.Sequential(*first, nn.Dropout(dropout), nn.Linear(width, dim))
-        self.text_tower = nn.Linear(sentence, dim)
+        there = [nn.Linear(width, facts), nn.Sigmoid()]  # a thing is there or not: numbers from 0 to 1
+        self.image_tower = nn.Sequential(*first, nn.Dropout(dropout), *there, nn.Linear(facts, dim))
+        self.text_tower = nn.Sequential(nn.Linear(sentence, width), nn.GELU(), nn.Linear(width, dim))
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())  # of 1 / temperature (Radford et al. 2021, section 2.5)
 
     def standardize(self, features: Features) -> None:
@@ -242,9 +245,7 @@ def fit_axes(w: W, embeddings: Embedding, ridge: float = RIDGE) -> Float[Tensor,
     return torch.linalg.solve(x.T @ x + penalty, x.T @ y).float()
 
 
-def find_words(
-    model: WordModel, generator: Generator, phrase: str, against: str = AGAINST, *, layers: Layers | None = None
-) -> Direction:
+def find_words(model: WordModel, generator: Generator, phrase: str, against: str = AGAINST, *, layers: Layers | None = None) -> Direction:
     """The direction along which faces fit `phrase` better than `against`, read off the model's regression on w at once.
 
     The difference of two sentences says what should grow, the regression along which line of W it grows, all else equal. One step is one
