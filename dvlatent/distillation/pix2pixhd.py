@@ -154,7 +154,7 @@ class LocalEnhancer(nn.Module):
     """Fine lines for a picture of twice the student's size, added to the student's change (Wang et al. 2018, section 3.2, G2).
 
     It works at half the sides of the large picture, four pixels as one: it sees the picture, the student's change and the strength. So it
-    need not know what age is, only what the change looks like from nearer. About 90 thousand weights. Taught in notebook 07.
+    need not know what age is, only what the change looks like from nearer. About 80 thousand weights. Taught in notebook 07.
     """
 
     def __init__(self, width: int = 32, blocks: int = 4) -> None:
