@@ -105,7 +105,8 @@ axes[1].set_xticks(range(6), [words.replace(" with", "\nwith").replace("young ",
 for one in axes:
     one.set_yticks([]), one.grid(visible=False)
 axes[0].set_xticks([])
-plot.show(fig, alt="PENDING")
+plot.show(fig, alt="Six faces in rows, six sentences in columns. The diagonal is red, 0.4 to 0.6; nearly all other cells are pale or blue. The old man also "
+          "fits 'a bald man', with 0.3.")
 
 # %% [markdown]
 # ## The loss, in ten lines
@@ -218,6 +219,7 @@ tests = {  # two sentences, the labels, which faces are clear, the judge's score
     ("a retired senior citizen", "a student, full of youth"): (age > 45, (age > 45) | (age < 35), judged[:, 0] - 40),
     ("a father", "a mother"): (reading[:, 1] > 0.5, None, judged[:, 1] - 0.5),
     ("somebody in a good mood", "somebody in a bad mood"): (smiles > 0.5, None, judged[:, 2] - 0.5),
+    ("a person behind glasses", "a person whose eyes are bare"): (glasses, None, judged[:, 3] - 0.5),
     ("somebody who needs glasses to read", "a person with good eyes"): (glasses, None, judged[:, 3] - 0.5),
 }
 for (yes, no), (truth, clear, score) in tests.items():
@@ -225,7 +227,8 @@ for (yes, no), (truth, clear, score) in tests.items():
     print(f"   the judge {agreement(torch.ones(1), score[:, None], truth, clear)}")
 
 # %% [markdown]
-# **Check your guess.** PENDING (2,000 faces: `python benchmarks/words.py`.)
+# **Check your guess.** Within the intervals, sentences do as well as the judge. But **wording decides**: the last pair asks for glasses too, and is no better than a coin, for
+# *good eyes* say something else. (Unseen faces by the hundred: `python benchmarks/words.py`.)
 #
 # ## Words become directions
 #
@@ -244,7 +247,7 @@ print(f"angle to the formula of 05: {find.angle_degrees(old, formula):.0f}°")
 # > **Predict:** an angle as large as this: will the words fail?
 
 # %%
-edits = {"formula of 05": 1.65 * formula, "an old person": AMOUNT * old}  # as strong as keeps other people equally well
+edits = {"formula of 05": 1.65 * formula, "an old person": 3.2 * old}  # as strong as keeps other people equally well
 found = effects.effects_of(faces, edits, [1], range(300_000, 300_016), judge, identity)
 grown = (found["formula of 05"].before[:, 0] >= 18) & (found["formula of 05"].before[:, 0] <= 55)
 print(f"{int(grown.sum())} adults      years    20 years or more    'male'    identity distance")
@@ -254,8 +257,8 @@ for name, one in found.items():
     print(f"{name:14} {one.change('age').mean():+6.0f} {moved:14.0f} % {one.change('male').mean():+14.1f} {one.identity.mean():15.1f}")
 
 # %% [markdown]
-# **Check your guess.** PENDING In 512 dimensions two useful directions can be far apart: most of a direction
-# is what the judge does not see.
+# **Check your guess.** No: at the same identity distance the words make faces as much older as the formula, and nobody needed a list of old faces. But *old* brings more *male*
+# with it: nobody balanced the captions. And 72°? In 512 dimensions two useful directions can be far apart: most of a direction is what the judge does not see.
 #
 # ## Words nobody trained
 #
@@ -264,7 +267,7 @@ for name, one in found.items():
 # %%
 words = ["a grandmother", "a toddler", "a bearded person", "a redhead", "a person with spectacles"]
 ws = coordinates([300_003, 300_004, 300_009])
-moved = {word: find_words(model, faces, word, "a person").move(ws, 2) for word in words}
+moved = {word: find_words(model, faces, word, "a person").move(ws, 3) for word in words}
 shown = draw(torch.cat([ws, *moved.values()])).unflatten(0, (6, 3))  # [unchanged and 5 words, 3 people, ...]
 change = judge(shown.flatten(0, 1)).unflatten(0, (6, 3)) - judge(shown[0])
 for word, one in zip(words, change[1:].mean(dim=1), strict=True):
@@ -273,9 +276,14 @@ for word, one in zip(words, change[1:].mean(dim=1), strict=True):
 # %%
 fig = plot.labeled_grid(
     images.resize(shown.transpose(0, 1).flatten(0, 1), 192), rows=["", " ", "  "], columns=["as drawn", *(word.replace(" with", "\nwith") for word in words)],
-    caption="PENDING",
+    caption="Beards bring glasses, spectacles take long hair away, red hair comes with pale skin. The grandmother hardly ages.",
 )  # fmt: skip
-plot.show(fig, alt="PENDING")
+plot.show(fig, alt="Three women, each by five words. Grandmother: darker hair, hardly older. Toddler: younger, only the third a small child. Bearded: men, one with a "
+          "full beard, two with glasses. Redhead: auburn hair, pale skin. Spectacles: glasses on two of three, shorter hair.")
+
+# %% [markdown]
+# Beards, red hair and spectacles arrive: MiniLM puts the words near others that captions have. *A grandmother* does not: it becomes a woman, not an old one. Each picture also
+# shows what goes together in our faces: beards come with glasses.
 
 # %% [markdown]
 # ## From words to a picture
@@ -291,8 +299,9 @@ steps = list(optimize_words(model, faces, jump, wish, OptimizeWordsConfig(steps=
 row = draw(torch.cat([mean, jump, steps[-1].ws]))
 fit = model.similarity(row, [wish])[:, 0]
 print("cosine with the wish:", ", ".join(f"{value:.1f}" for value in fit.tolist()))
-fig = plot.strip(row, titles=["the average face", "regression", "and 8 steps of gradient"], caption="PENDING")
-plot.show(fig, alt="PENDING")
+fig = plot.strip(row, titles=["the average face", "regression", "and 8 steps of gradient"], caption="The regression changes what is sure for all faces; the gradient finds the beard. Glasses nobody asked for.")
+plot.show(fig, alt="The average face, a young woman; a man of about forty with dark hair and a broad smile; a smiling old man with white hair, a gray beard and thin "
+          "glasses.")
 
 # %% [markdown]
 # ## What it gets wrong
@@ -336,10 +345,15 @@ for side, title in enumerate(("the shipped model", "yours, of 16 captions")):
 axes[0].set_yticks(range(len(asked)), asked)
 axes[0].invert_yaxis()
 axes[0].legend(loc="lower right")
-plot.show(fig, alt="PENDING")
+plot.show(fig, alt="Two charts of bars for seven words. In both, an old person is older; a doctor is more male and smiles less, a nurse is more female; a criminal and a "
+          "beautiful person are younger. Trustworthy differs: about the same age by the first model, younger by the second.")
 
 # %% [markdown]
-# **Check your guess.** PENDING
+# **Check your guess.** Both call *a doctor* more male and *a nurse* more female. No caption said so, and no face shows it. It comes from the part they share: the text network read
+# sentences in which doctors are *he* and nurses *she*, and hands on what people wrote. **That is a bias, not a finding**: two models that agree may share one source. About *a
+# trustworthy person* they agree less: what is learned nowhere is left to chance. And *a criminal* comes out younger: a number, and still nonsense.
+#
+# So a word is as good as the captions that taught it. Do not use such a model to judge people.
 #
 # <details><summary>The same with the real CLIP, if you have it</summary>
 #
@@ -426,7 +440,8 @@ check("exercise 3", two_sentences, right)
 # %% [markdown]
 # ## The answer
 #
-# **Question:** can a sentence take the place of a predictor? **Answer:** PENDING
+# **Question:** can a sentence take the place of a predictor? **Answer:** yes, for what the captions said. Two sentences told men from women, glasses and smiles about as well as a judge trained for it, if they were worded
+# well; *an old person* is a direction as strong as the formula of 05. For what no caption said, the model answers too: with what other texts put beside the word.
 #
 # ## What next
 #
