@@ -103,7 +103,7 @@ def biggan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any])
 
 
 def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any]) -> None:
-    """Stage I for so many steps, then stage II on top of it for half as many; captions are written from the survey's scores."""
+    """Stage I, then stage II on top of it for twice as many steps, of half as many pictures. Captions come from the scores."""
     population = survey.load(survey.SHIPPED)
     columns = [population.column(name)[:faces].tolist() for name in ("age", "male", "smile", "yaw")]
     captions = tokens([caption(*scores) for scores in zip(*columns, strict=True)])
@@ -114,7 +114,7 @@ def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any
         networks = (
             (StageTwo(stage_one), StackDiscriminator((32, 64, 96, 128), patch=2)) if stage_one else (StageOne(), StackDiscriminator())
         )
-        size = {"steps": steps, "batch": 32} if side == 16 else {"steps": -(-steps // 2), "batch": 16}  # large pictures take longer
+        size = {"steps": steps, "batch": 32} if side == 16 else {"steps": 2 * steps, "batch": 16}
         config = TrainConfig(**size, lazy=8, ema_images=10_000, mismatched=True)
         more = {"labels": captions, "regularizer": lambda net: net.caption.kl}
         for step in kept_training(out, f"{side}px", networks, real, config, **more):
