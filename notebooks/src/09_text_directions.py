@@ -276,10 +276,10 @@ for word, one in zip(words, change[1:].mean(dim=1), strict=True):
 # %%
 fig = plot.labeled_grid(
     images.resize(shown.transpose(0, 1).flatten(0, 1), 192), rows=["", " ", "  "], columns=["as drawn", *(word.replace(" with", "\nwith") for word in words)],
-    caption="Beards bring glasses, spectacles take long hair away, red hair comes with pale skin. The grandmother hardly ages.",
+    caption="Beards bring glasses, red hair comes with pale skin. The grandmother hardly ages; one of three stays without spectacles.",
 )  # fmt: skip
-plot.show(fig, alt="Three women, each by five words. Grandmother: darker hair, hardly older. Toddler: younger, only the third a small child. Bearded: men, one with a "
-          "full beard, two with glasses. Redhead: auburn hair, pale skin. Spectacles: glasses on two of three, shorter hair.")
+plot.show(fig, alt="Three women, each by five words. Grandmother: darker skin, hardly older. Toddler: younger, only the third a small child. Bearded: men, one with a "
+          "full beard, two with glasses. Redhead: auburn hair, pale skin. Spectacles: glasses on two of three.")
 
 # %% [markdown]
 # Beards, red hair and spectacles arrive: MiniLM puts the words near others that captions have. *A grandmother* does not: it becomes a woman, not an old one. Each picture also
