@@ -1,8 +1,8 @@
-"""StyleGAN2: `python benchmarks/stylegan2.py` prints how fast it convolves and loads, and how well ordered the shipped one is.
+"""StyleGAN2: `python benchmarks/stylegan2.py` prints how fast it convolves, learns and loads.
 
 The peer of a modulated convolution is the same arithmetic as the paper writes it: filters of its own for each picture, in groups.
-Seconds are those of the processor, forward and backward, best of several. What the pictures are worth is in the shipped file, where the
-recipe wrote it.
+Seconds are those of the processor, forward and backward, best of several. With the file of a network, such as the recipe writes, it also
+prints how well ordered its W is, and the scores in the file.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from run import row
 from dvlatent import checkpoint, load
 from dvlatent.metrics.latent import PathConfig, path_lengths, trimmed_mean
 from dvlatent.stylegan.stylegan2 import StyleGAN2, modulated_conv
+from dvlatent.stylegan.stylegan2_train import Discriminator, StyleGAN2TrainConfig, sizes_for, train_stylegan2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 SHAPES = {64: (512, 4), 256: (128, 4), 1024: (32, 2)}  # side: channels of config f, pictures
 ROUNDS, PAIRS = 3, 500
 LOADS = """
-import resource, sys, time
+import pathlib, re, sys, time
 from dvlatent import zoo
 from dvlatent.stylegan.nvidia_pickle import read_pickle
 from dvlatent.stylegan.stylegan2 import StyleGAN2
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before, start = peak(), time.perf_counter()
+memory = lambda word: int(re.search(word + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
+before, start = memory("VmRSS"), time.process_time()
 network = zoo.stylegan2(*read_pickle(sys.argv[1]), sys.argv[1])
-print(time.perf_counter() - start, peak() - before)
+print(time.process_time() - start, memory("VmHWM") - before)
 """
 
 
@@ -83,11 +84,21 @@ def loading() -> None:
     row("its peak of memory, less the weights", float(words[1]) - size, None, "<= 600", "MB")
 
 
-def order() -> None:
-    """The end of the path length of the shipped network: W against Z, with the interval of the ratio over pairs."""
-    generator, distance, rng = load("faces-64"), load("perceptual"), np.random.RandomState(0)
-    lengths = [path_lengths(generator, distance, space, PathConfig(pairs=PAIRS, sampling="end")) for space in "wz"]
-    ratios = [trimmed_mean(w) / trimmed_mean(z) for w, z in ((one[i] for one in lengths) for i in rng.randint(0, PAIRS, (1000, PAIRS)))]
+def learning(bf16: bool) -> float:
+    """Seconds on the clock of a step of 16 pictures of 64 px: the median of steps without a path length penalty."""
+    sizes, pixels = sizes_for(64), np.random.RandomState(0).randint(0, 256, (64, 64, 64, 3)).astype(np.uint8)
+    config, seconds, start = StyleGAN2TrainConfig(steps=9, ada_target=1.0, bf16=bf16), [], time.perf_counter()
+    for _ in train_stylegan2(StyleGAN2(sizes), Discriminator(sizes), pixels, config):
+        seconds.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    return float(np.median(seconds[1:]))
+
+
+def order(path: str) -> None:
+    """The end of the path length of a network: W against Z, with the interval of the ratio over pairs."""
+    generator, distance, rng = load(path), load("perceptual"), np.random.RandomState(0)
+    lengths = [path_lengths(generator, distance, space, PathConfig(pairs=PAIRS)) for space in "wz"]
+    ratios = [trimmed_mean(lengths[0][i]) / trimmed_mean(lengths[1][i]) for i in rng.randint(0, PAIRS, (1000, PAIRS))]
     words = f"W against Z, path length end ({np.percentile(ratios, 2.5):.2f} to {np.percentile(ratios, 97.5):.2f})"
     row(words, trimmed_mean(lengths[0]), trimmed_mean(lengths[1]), "<= 0.7", "")
 
@@ -101,8 +112,16 @@ if __name__ == "__main__":
                 ours, peer = best(*(convolution(side, channels, batch, up, bf16, grouped) for grouped in (False, True)))
                 words = f"modulated convolution, {side} px{', up' * up}, {'16' if bf16 else '32'} bits: peer / ours"
                 row(words, peer, ours, ">= 1.5")
+    for bf16 in (True, False):
+        row(f"a training step of 16 pictures, {'16' if bf16 else '32'} bits, {torch.get_num_threads()} threads", learning(bf16), None, "")
     loading()
-    order()
-    scores = checkpoint.load(checkpoint.WEIGHTS / "stylegan2-64.safetensors", "stylegan2")[1]["scores"]
-    row(f"Fréchet distance after {scores['images_seen']:,} pictures, DCGAN", scores["frechet"], scores["frechet_dcgan"], "<= 0.33", "")
-    row("its real against real", scores["real_against_real"], None, "", "")
+    for path in sys.argv[1:]:
+        order(path)
+        scores = checkpoint.load(path, "stylegan2")[1]["scores"]
+        row(
+            f"Fréchet distance after {scores['images_seen']:,} pictures, DCGAN",
+            scores["frechet"],
+            scores.get("frechet_dcgan"),
+            "<= 0.33",
+            "",
+        )

@@ -271,7 +271,6 @@ def _filled(network: Any, tensors: dict[str, Any], path: str | Path) -> Any:
 
 LOADERS: dict[str, Callable[[], Any]] = {
     "faces": _faces,
-    "faces-64": partial(read_stylegan2, WEIGHTS / "stylegan2-64.safetensors"),
     "toy": partial(_theirs, "toy.faces.ToyFaces"),
     "digits": partial(_ours, "digits", "digit generator", "gan.digits.DigitGenerator", "width", "z_dim", "classes"),
     "progressive": partial(_ours, "progressive", "progressive", "gan.progressive.ProgressiveGAN"),

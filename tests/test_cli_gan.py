@@ -1,4 +1,4 @@
-"""`dvlatent train-gan` and what it reads: folders and zip files of pictures; a run that goes on; the recipe of the shipped network."""
+"""`dvlatent train-gan` and what it reads: folders and zip files of pictures; a run that goes on; the recipe of the faces."""
 
 import io
 import zipfile
@@ -127,4 +127,4 @@ def test_commands_draw_with_the_generator_that_is_named(tmp_path, capsys):
     for command in ("generate", "survey", "find --attribute age", "invert a.jpg", "walk", "mix", "edit"):
         assert parser().parse_args([*command.split(), "--generator", "toy", "--out", "x.png"]).generator == "toy"
     assert main(["generate", "--generator", "judge", "--out", str(tmp_path / "no.png")]) == 1
-    assert "--generator judge draws nothing: give faces, faces-64, toy" in capsys.readouterr().err
+    assert "--generator judge draws nothing: give faces, toy" in capsys.readouterr().err

@@ -27,7 +27,6 @@ Start here:
 
 MODELS = {  # what `dvlatent.load` gives; directions and filters say it by their names
     "faces": "the generator: random vectors to faces of 1024 px, and previews of 256 px",
-    "faces-64": "a StyleGAN2 of faces of 64 px that was trained here",
     "toy": "a drawn face whose every factor is known",
     "digits": "a generator of handwritten digits",
     "mnist": "5,000 handwritten digits, as data",

@@ -1,4 +1,4 @@
-"""A folder or a zip file of anybody's pictures, as one array to train on. Taught in notebook 10."""
+"""A folder or a zip file of anybody's pictures, as one array to train on."""
 
 from __future__ import annotations
 

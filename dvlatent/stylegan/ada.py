@@ -1,4 +1,4 @@
-"""Adaptive discriminator augmentation (Karras et al. 2020b, arXiv:2006.06676, appendix B): the changes. Taught in notebook 10.
+"""Adaptive discriminator augmentation (Karras et al. 2020b, arXiv:2006.06676, appendix B): the changes.
 
 The training decides how often they happen.
 """

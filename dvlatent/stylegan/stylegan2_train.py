@@ -1,4 +1,4 @@
-"""Training a StyleGAN2 (Karras et al. 2020): its discriminator, its losses, one loop. Taught in notebook 10."""
+"""Training a StyleGAN2 (Karras et al. 2020): its discriminator, its losses, one loop."""
 
 from __future__ import annotations
 
