@@ -18,14 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
 
 import words
 
 import dvlatent
-from dvlatent.editing.effects import effects_of, success
+from dvlatent.editing.effects import effects_of
 from dvlatent.editing.words import find_words, image_features
 from dvlatent.latents import w_of
 from dvlatent.stats import bootstrap
@@ -59,7 +58,7 @@ READ = {
     "glasses": ("glasses", "no"),
 }
 STEPS, EDITED = 2.0, range(300_000, 300_016)
-AGE_STEPS, AGES = 1.65, range(400_000, 400_040)  # of the shipped direction; faces
+AGE_STEPS, AGES = 1.65, range(400_000, 400_016)  # of the shipped direction; faces
 
 
 def show(name: str, values: np.ndarray, note: str = "") -> None:
@@ -134,19 +133,18 @@ def age(model) -> None:
     generator, judge, identity = dvlatent.load("faces"), dvlatent.load("judge"), dvlatent.load("identity")
     old, formula = find_words(model, generator, "an old person"), dvlatent.load("age-direction")
     print(f"  cosine of the two directions {float(old.vector @ formula.vector):.2f}")
-    amounts = (1.0, 2.0, 3.0)
-    base = effects_of(generator, {"": formula}, (AGE_STEPS,), tqdm(AGES), judge, identity)[""]
-    words_ = effects_of(generator, {"": old}, amounts, tqdm(AGES), judge, identity)[""]
-    far, goal = words_.identity.mean(dim=1).numpy(), float(base.identity.mean())
-    amount = float(np.interp(goal, far, amounts))
-    equal = effects_of(generator, {"": old}, (amount,), tqdm(AGES), judge, identity)[""]
-    for name, one in (("shipped formula", base), ("'an old person'", equal)):
-        show(
-            f"{name}: years",
-            one.change("age")[0].numpy(),
-            f"steps {one.amounts[0]:.2f}, identity distance {float(one.identity.mean()):.3f}",
-        )
-        print(f"    moved by 20 years {success(one, 'age', by=20)[0].moved}; change of 'male' {bootstrap(one.change('male')[0].numpy())}")
+    amounts = (2.0, 4.0)
+    base = effects_of(generator, {"": formula}, (AGE_STEPS,), AGES, judge, identity)[""]
+    mine = effects_of(generator, {"": old}, amounts, AGES, judge, identity)[""]
+    goal, far = float(base.identity.mean()), [0.0, *mine.identity.mean(dim=1).tolist()]
+    share = np.interp(goal, far, range(len(far)))  # between two amounts, as far along as the identity distance is
+    years = np.vstack([np.zeros(len(AGES)), mine.change("age").numpy()])
+    low = min(int(share), len(amounts) - 1)
+    equal = years[low] + (share - low) * (years[low + 1] - years[low])
+    print(f"  at identity distance {goal:.3f}; the words reach {far[1:]} at {amounts} steps")
+    for name, gained in (("shipped formula", base.change("age")[0].numpy()), ("'an old person'", equal)):
+        show(f"{name}: years", gained, f"moved by 20 years {bootstrap((gained >= 20).astype(float))}")
+    print(f"  change of 'male': formula {float(base.change('male').mean()):+.2f}, words {mine.change('male').mean(dim=1).tolist()}")
 
 
 def main() -> None:

@@ -65,10 +65,10 @@ def astronaut() -> None:
 
 
 def words() -> None:
-    """words.jpg: seeds 200 to 207 as they are, in the first row, and moved two steps along ten sentences, a row each."""
+    """words.jpg: seeds 200 to 207 as they are, in the first row, and moved four steps along ten sentences, a row each."""
     model, generator = dvlatent.load("words"), dvlatent.load("faces")
     ws = dvlatent.broadcast(w_of(generator, range(200, 208), 0.7), generator.num_layers)
-    rows = [ws, *(find_words(model, generator, sentence).move(ws, 2.0) for sentence in SENTENCES)]
+    rows = [ws, *(find_words(model, generator, sentence).move(ws, 4.0) for sentence in SENTENCES)]
     pictures = torch.cat([generator.preview(one) for row in rows for one in row.split(1)])
     write(grid(resize(pictures.clamp(-1, 1), 150), columns=8), HERE / "words.jpg")
 
