@@ -57,8 +57,8 @@ def make(out: Path, what: str, filter: Path, pool: Path, pairs: int, steps: int)
     student, folder = Student(), pool / f"pairs-{what}-{SIZE}"
     checkpoint.load_weights(student, weights, filter.name)
     draw_pairs(PLANS[what], folder, pairs, pool / "readers", FIRST_BLOCK, SIZE)
-    drawn = PairFiles(folder)
-    learn, kept = Subset(drawn, range(HOLDOUT, len(drawn))), pool / f"{what}-enhancer.run.safetensors"
+    dataset = PairFiles(folder)
+    learn, kept = Subset(dataset, range(HOLDOUT, len(dataset))), pool / f"{what}-enhancer.run.safetensors"
     config = replace(LastConfig(), steps=steps, lr=1e-3)
     words = lambda step: " ".join(f"{name} {value:.3f}" for name, value in step.losses.items())  # noqa: E731
     torch.manual_seed(config.seed)

@@ -63,9 +63,9 @@ def train(judge: SharpJudge, x: np.ndarray, y: np.ndarray, steps: int, seed: int
     """Fit the head in place: the error of the age in standard deviations, and the cross-entropy of the gender."""
     torch.manual_seed(seed)
     rng, chances = np.random.default_rng(seed), age_balanced(y[:, 0], 0.5)
-    some = torch.from_numpy(x[rng.choice(len(x), min(4000, len(x)), replace=False)]).float()
-    judge.mean.copy_(some.mean(dim=0))
-    judge.std.copy_(some.std(dim=0).clamp_min(1e-3))
+    sample = torch.from_numpy(x[rng.choice(len(x), min(4000, len(x)), replace=False)]).float()
+    judge.mean.copy_(sample.mean(dim=0))
+    judge.std.copy_(sample.std(dim=0).clamp_min(1e-3))
     adam = torch.optim.AdamW(judge.head.parameters(), LR, weight_decay=DECAY)
     judge.train()
 
@@ -103,12 +103,12 @@ def make(out: Path, pool: Path, pairs: Path, faces: int, steps: int) -> None:
     x, y = described(judge, reader, lambda seed: natural(generator, generator.preview, seed, 1.0), faces, pool / "previews")
     learn, tests = [(x[:-UNSEEN], y[:-UNSEEN])], {"previews": (x[-UNSEEN:], y[-UNSEEN:])}
     for folder in sorted(pairs.glob("pairs-*-2")):
-        drawn = PairFiles(folder)
+        dataset = PairFiles(folder)
         both = described(
             judge,
             reader,
-            lambda at, pictures=drawn.pictures: images.from_uint8(pictures[at // 2, at % 2][None]),
-            2 * len(drawn),
+            lambda at, pictures=dataset.pictures: images.from_uint8(pictures[at // 2, at % 2][None]),
+            2 * len(dataset),
             pool / folder.name,
         )
         learn.append(tuple(part[2 * UNSEEN_PAIRS :] for part in both))

@@ -69,20 +69,20 @@ class SharpJudge(nn.Module):
     """Reads perceived age and gender from the face at 224 px, where lines and pores can be seen: 96 px, the judge's size, hide them.
 
     A Predictor: `judge(image)` is [batch, 2]: perceived age in years, probability of "perceived male". It describes the face's square by mean
-    and standard deviation of the features of an EfficientNet-Lite0 that knows ImageNet, in 4 x 4 places, and a small network reads
+    and standard deviation of the features of an EfficientNet-Lite0 that knows ImageNet, in 4 x 4 cells, and a small network reads
     that. It learned from another reader than the judge did, which taught nothing else here, and from edited faces too. Pictures as the
     judge takes them. Raises ShapeError for pictures of another shape. Taught in notebook 07.
     """
 
     names = ("age", "male")
-    size_px, places = 224, 4
+    size_px, cells = 224, 4
     channels = (16, 24, 40, 80, 112)  # of the network's five stages
     square = (5 / 32, 7 / 32, 22 / 32)  # left, top and side of the face's square
 
     def __init__(self, network: nn.Module, width: int = 64) -> None:
         super().__init__()
         self.width, self.network = width, [network]  # in a list, since its weights are not ours to keep
-        count = 2 * sum(self.channels) * self.places**2
+        count = 2 * sum(self.channels) * self.cells**2
         self.register_buffer("mean", torch.zeros(count))
         self.register_buffer("std", torch.ones(count))
         self.register_buffer("unit", torch.tensor([35.0, 15.0]))  # mean and standard deviation of the ages that it learned from
@@ -98,13 +98,13 @@ class SharpJudge(nn.Module):
         left, top, side = (round(part * image.shape[-1]) for part in self.square)
         face = image[:, :, top : top + side, left : left + side].clamp(-1, 1)
         face = F.interpolate(face, size=(self.size_px, self.size_px), mode="bilinear", antialias=True, align_corners=False)
-        return torch.cat([self._in_places(stage) for stage in self.network[0](face)], dim=1)
+        return torch.cat([self._in_cells(stage) for stage in self.network[0](face)], dim=1)
 
-    def _in_places(self, stage: Tensor) -> Tensor:
-        """[batch, channel, side, side] -> the mean and standard deviation of each place, [batch, 2 * channel * places**2]."""
+    def _in_cells(self, stage: Tensor) -> Tensor:
+        """[batch, channel, side, side] -> the mean and standard deviation of each cell, [batch, 2 * channel * cells**2]."""
         stage = stage.float()
-        mean = F.adaptive_avg_pool2d(stage, self.places)
-        power = F.adaptive_avg_pool2d(stage.square(), self.places)
+        mean = F.adaptive_avg_pool2d(stage, self.cells)
+        power = F.adaptive_avg_pool2d(stage.square(), self.cells)
         return torch.cat([mean, (power - mean.square()).clamp_min(1e-6).sqrt()], dim=1).flatten(1)
 
     def scores(self, description: Float[Tensor, "batch 8704"]) -> Float[Tensor, "batch 2"]:
