@@ -176,7 +176,7 @@ def test_committed_files_are_small():
     size = {name: (ROOT / name).stat().st_size for name in FILES}
     big = {name: f"{s / 1e6:.1f} MB" for name, s in size.items() if s > 3e6 and not name.startswith(WEIGHTS)}
     assert not big, f"over 3 MB: {big}"
-    assert sum(s for name, s in size.items() if name.startswith(WEIGHTS)) <= 40e6, "our weights together stay within 40 MB"
+    assert sum(s for name, s in size.items() if name.startswith(WEIGHTS)) <= 60e6, "our weights together stay within 60 MB"
 
 
 def test_no_private_paths_or_words():
