@@ -1,4 +1,4 @@
-"""Teach pictures and sentences one space: `python recipes/words.py --out words.safetensors` (two hours, most of it to draw the faces once).
+"""Teach pictures and sentences one space: `python recipes/words.py --out words.safetensors` (an hour, most of it to draw the faces once).
 
 Nobody wrote captions for generated faces, so instruments and one pair of eyes do. Age, gender, smile, mouth, eyes and pose come from the
 survey that we ship. Hair, beard, hat, earrings, make-up and the like were looked at by eye on the faces in `appearance.json`; regressions
@@ -71,28 +71,19 @@ WAYS = {
         "very old": "-very old/=very old person/in the seventies/over seventy/of about 75 years/with many wrinkles",
     },
     "gender": {"male": "-male", "female": "-female"},  # usually a noun: NOUNS
-    "smile": {
-        "broad": "-smiling/with a big smile/smiling broadly/laughing/-happy/with a broad smile/-cheerful/beaming",
-        "smile": "-smiling/with a smile/smiling/looking happy/-friendly/with a friendly smile",
-        "none": "-serious/with a serious look/not smiling/without a smile/-unsmiling/looking serious",
-    },
-    "mouth": {
-        "open": "with an open mouth/showing the teeth/with the mouth open/with parted lips",
-        "closed": "with a closed mouth/with closed lips/with the mouth shut",
-    },
-    "eyes": {
-        "closed": "with closed eyes/with narrow eyes/with nearly shut eyes/squinting",
-        "open": "with wide open eyes/with big eyes/with open eyes/wide-eyed",
-    },
+    "smile": {"broad": "-smiling/with a big smile/smiling broadly/laughing/-happy/with a broad smile/-cheerful/beaming",
+              "smile": "-smiling/with a smile/smiling/looking happy/-friendly/with a friendly smile",
+              "none": "-serious/with a serious look/not smiling/without a smile/-unsmiling/looking serious"},
+    "mouth": {"open": "with an open mouth/showing the teeth/with the mouth open/with parted lips",
+              "closed": "with a closed mouth/with closed lips/with the mouth shut"},
+    "eyes": {"closed": "with closed eyes/with narrow eyes/with nearly shut eyes/squinting",
+             "open": "with wide open eyes/with big eyes/with open eyes/wide-eyed"},
     "turn": {
         "left": "looking to the left/turned to the left/facing left/with the head turned left",
         "right": "looking to the right/turned to the right/facing right/with the head turned right",
         "front": "looking straight ahead/facing the camera/seen from the front/looking into the camera",
     },
-    "tilt": {
-        "up": "looking up/with the head raised/with the chin up",
-        "down": "looking down/with the head lowered/with the chin down",
-    },
+    "tilt": {"up": "looking up/with the head raised/with the chin up", "down": "looking down/with the head lowered/with the chin down"},
     "hair": {
         "short": "with short hair/-short-haired/with a short haircut/with cropped hair",
         "shoulder": "with hair down to the shoulders/with shoulder-length hair/with medium-length hair",
@@ -124,10 +115,8 @@ WAYS = {
         "no": "-clean-shaven/without a beard/-beardless/with a smooth chin",
     },
     "moustache": {"yes": "with a moustache/with a mustache/having a moustache"},
-    "hat": {
-        "yes": "wearing a hat/with a hat/in a hat/with a hat on the head/wearing headgear/with a covered head",
-        "no": "without a hat/-bareheaded",
-    },
+    "hat": {"yes": "wearing a hat/with a hat/in a hat/with a hat on the head/wearing headgear/with a covered head",
+            "no": "without a hat/-bareheaded"},
     "earrings": {"yes": "wearing earrings/with earrings/with an earring/with jewels in the ears"},
     "makeup": {"yes": "wearing makeup/with lipstick/with red lips/with make-up/with painted lips"},
     "glasses": {
