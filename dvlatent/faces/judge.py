@@ -68,7 +68,7 @@ class Judge(nn.Module):
 class SharpJudge(nn.Module):
     """Reads perceived age and gender from the face at 224 px, where lines and pores can be seen: 96 px, the judge's size, hide them.
 
-    A Predictor: `judge(image)` is [batch, 2]: perceived age in years, probability of "perceived male". It describes the face's square by the
+    A Predictor: `judge(image)` is [batch, 2]: perceived age in years, probability of "perceived male". It describes the face's square by
     mean and standard deviation, in 4 x 4 cells, of what an EfficientNet-Lite0 that knows ImageNet sees, and a small network reads that. It
     learned from another reader than the judge did, which taught nothing else here, and from edited faces too. Pictures as the judge takes
     them. Raises ShapeError for pictures of another shape. Taught in notebook 07.
