@@ -70,7 +70,8 @@ def words() -> None:
     ws = dvlatent.broadcast(w_of(generator, range(200, 208), 0.7), generator.num_layers)
     rows = [ws, *(find_words(model, generator, sentence).move(ws, 4.0) for sentence in SENTENCES)]
     pictures = torch.cat([generator.preview(one) for row in rows for one in row.split(1)])
-    write(grid(resize(pictures.clamp(-1, 1), 150), columns=8), HERE / "words.jpg")
+    sheet = Pillow.fromarray(to_uint8(grid(resize(pictures.clamp(-1, 1), 150), columns=8))[0])
+    sheet.save(HERE / "words.jpg", quality=88, optimize=True)
 
 
 PICTURES = {"faces": faces, "ageing": ageing, "filters": filters, "astronaut": astronaut, "words": words}
