@@ -158,9 +158,9 @@ def face_pictures(pool: Path, faces: int, side: int) -> Tensor:
 
 def distance_to(real: Tensor, fake: Image) -> float:
     """Fréchet distance of drawn faces from as many real ones, in the features of the perceptual network at 64 px."""
-    clouds = (
-        picture_features((part.float() for part in many.split(20)), load("perceptual"), SIDE_PX) for many in (real[-len(fake) :], fake)
-    )
+    distance, sides = load("perceptual"), (real[-len(fake) :], fake)
+    with torch.autocast("cpu", enabled=False):
+        clouds = [picture_features((part.float() for part in many.split(20)), distance, SIDE_PX) for many in sides]
     return round(float(frechet(*clouds)), 4)
 
 
