@@ -68,12 +68,12 @@ def progressive(out: Path, pool: Path, faces: int, steps: int, about: dict[str, 
             seconds += time.process_time() - began
             done = step.index + 1 == config.steps or seconds >= limit
             if done or (step.index + 1) % CHECK == 0:
-                drawn = draw(step.ema, SHOWN)
+                samples = draw(step.ema, SHOWN)
                 curve.append([round(seconds), step.images])
-                sheet = torch.from_numpy(images.to_uint8(in_squares(drawn, 32 // drawn.shape[-1])))[None]
+                sheet = torch.from_numpy(images.to_uint8(in_squares(samples, 32 // samples.shape[-1])))[None]
                 sheets[name] = torch.cat([sheets[name], sheet]) if len(sheets[name]) else sheet
                 checkpoint.save(record, sheets, {**about, "kind": "growth", "licence": LICENSE, "curves": curves})
-                grid(out, drawn, f"{name}-{step.index + 1}")
+                grid(out, samples, f"{name}-{step.index + 1}")
             if done:
                 break
             began = time.process_time()
@@ -95,9 +95,9 @@ def biggan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any])
         if (step.index + 1) % CHECK == 0:
             grid(out, draw(step.ema, 60, labels).expand(-1, 3, -1, -1), str(step.index + 1))
     with torch.no_grad():
-        drawn = draw(step.ema, 2000, labels)
-        right = classifier(drawn).gather(1, labels[:, None])[:, 0]
-        features = [classifier.features(part[:2000]).float() for part in (seen.images, drawn)]
+        samples = draw(step.ema, 2000, labels)
+        right = classifier(samples).gather(1, labels[:, None])[:, 0]
+        features = [classifier.features(part[:2000]).float() for part in (seen.images, samples)]
     sure = round(float((right >= 0.9).float().mean()), 4)
     write(out, step, about, DIGITS_LICENSE, config, {"digits": 2000, "right_at_0.9": sure, "frechet": round(float(frechet(*features)), 3)})
 
@@ -121,10 +121,10 @@ def stackgan(out: Path, pool: Path, faces: int, steps: int, about: dict[str, Any
             if (step.index + 1) % CHECK == 0:
                 grid(out, draw(step.ema, 48, captions), f"{side}-{step.index + 1}")
         stage_one = step.ema
-        drawn, asked = draw(step.ema, COMPARED, captions), captions[:COMPARED]
-        age, male = attributes(images.resize(drawn, SIDE_PX)).T
+        samples, asked = draw(step.ema, COMPARED, captions), captions[:COMPARED]
+        age, male = attributes(images.resize(samples, SIDE_PX)).T
         scores[f"{side}_px"] = {
-            "frechet": distance_to(face_pictures(pool, faces, SIDE_PX), drawn),
+            "frechet": distance_to(face_pictures(pool, faces, SIDE_PX), samples),
             "gender_as_asked": round(float(((male > 0.5) == (asked[:, 1] == 5)).float().mean()), 3),
             "age": {word: round(float(age[asked[:, 0] == at].mean()), 1) for at, word in ((1, "young"), (2, "grown"), (3, "old"))},
         }
@@ -137,7 +137,7 @@ def kept_training(
     """`train`, kept beside `out` every `CHECK` steps: the same command goes on from there, also to more or fewer `steps`."""
     kept = out.with_name(f"{out.stem}-{name}.run.safetensors")
     training = train(*networks, real, config, resume=kept if kept.exists() else None, **more)
-    words = lambda step: f"real {step.real_score:.1f}, drawn {step.fake_score:.1f}"  # noqa: E731
+    words = lambda step: f"real {step.real_score:.1f}, samples {step.fake_score:.1f}"  # noqa: E731
     yield from progress(training, config.steps, words, save=kept, every=CHECK)
 
 
@@ -157,7 +157,7 @@ def face_pictures(pool: Path, faces: int, side: int) -> Tensor:
 
 
 def distance_to(real: Tensor, fake: Image) -> float:
-    """Fréchet distance of drawn faces from as many real ones, in the features of the perceptual network at 64 px."""
+    """Fréchet distance of samples from as many real faces, in the features of the perceptual network at 64 px."""
     distance, sides = load("perceptual"), (real[-len(fake) :], fake)
     with torch.autocast("cpu", enabled=False):
         clouds = [picture_features((part.float() for part in many.split(20)), distance, SIDE_PX) for many in sides]
@@ -172,9 +172,9 @@ def draw(generator: nn.Module, count: int, labels: Tensor | None = None) -> Imag
     return torch.cat([generator(normal(part.tolist(), generator.z_dim), *condition(part)).float() for part in rows])
 
 
-def grid(out: Path, drawn: Image, name: str) -> None:
+def grid(out: Path, samples: Image, name: str) -> None:
     """Write a sheet of samples beside `out`, to be looked at."""
-    images.write(images.grid(in_squares(drawn, 2), 12), out.with_name(f"{out.stem}-{name}.png"))
+    images.write(images.grid(in_squares(samples, 2), 12), out.with_name(f"{out.stem}-{name}.png"))
 
 
 def in_squares(image: Image, times: int) -> Image:

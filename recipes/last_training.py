@@ -114,7 +114,7 @@ PLANS = {
     ),
     "gender": Plan(
         **both("gender"), goal="male", least=0.1, limits={**STAY, **STILL, "age": 12.0}, recolored=NO_MOUTH, person=0.9,
-        hair_stays=True, pairs=800, steps=500,
+        hair_stays=True, pairs=750, steps=500,
     ),
 }  # fmt: skip
 

@@ -163,8 +163,8 @@ def test_the_library_is_small_and_no_room_outgrows_it():
         room = name.split("/")[1]
         rooms[room] = rooms.get(room, 0) + count
     large = {room: count for room, count in rooms.items() if count > 0.16 * total}
-    assert total <= 13_600 and not large, f"{total} lines; rooms over 16 %: {large}"
-    assert sum(code_lines("tests/", ".py").values()) <= 15_000
+    assert total <= 15_750 and not large, f"{total} lines; rooms over 16 %: {large}"
+    assert sum(code_lines("tests/", ".py").values()) <= 16_500
 
 
 def test_the_top_level_fits_on_one_screen():
