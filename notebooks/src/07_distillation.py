@@ -298,9 +298,9 @@ fig = plot.strip(close, titles=2 * ["photo", "teacher", "student"], caption="Two
 plot.show(fig, alt="Close-ups of two people, three times each: as drawn, with lines around eyes and mouth by the teacher, and with similar lines by the student.")
 
 # %% [markdown]
-# **Check your guess.** Two thirds or more, of the teacher's years and of the student's: the judge, at 96 pixels, hardly reads lines at all. That is how it
-# could be fooled. A reader that sees more, and had no part in any training, finds 60 % for our first filter and 45 % for this one (forty people,
-# `docs/MEASUREMENTS.md`). The last word has your eye. The instruments are in `dvlatent.metrics.edits`.
+# **Check your guess.** To the judge at 96 pixels, two thirds or more of the years need no line: it hardly reads lines at all, and so it could be fooled.
+# The one at 224 pixels takes most of the years from the lines. An outside reader finds 60 % for our first filter and 45 % for this one (forty
+# people, `docs/MEASUREMENTS.md`): readers differ, so ask several. The last word has your eye. The instruments are in `dvlatent.metrics.edits`.
 #
 # ## The number
 #
@@ -385,11 +385,13 @@ with torch.no_grad():
 near = torch.cat([sharp, wrinkled, coarse, older(sharp, 2)])[..., 330:778, 290:738]  # the middle of the face
 titles = ["photo, 1024 px", "teacher", "student at 256", "with its enhancer"]
 fig = plot.strip(near, titles=titles, caption="One face of 1024 pixels, near: the teacher, the student alone, and with its second network.")
-plot.show(fig, alt="Close-ups of one face: the photo, the teacher's older version with fine wrinkles, the student's with softer ones, and the enhancer's.")
+plot.show(fig, alt="Close-ups of one face: the photo; the teacher's, with deep folds and fine wrinkles; the student's, with folds and a grid of colored specks; with the enhancer, the same folds, finer lines under the eyes and no specks.")
 at_512 = [detail(images.resize(one, 224)) for one in near.split(1)]  # the square is 448 wide: what the 512-px network can draw
 print("finest detail, photo = 1:", *(f"{name} {one / at_512[0]:.2f}" for name, one in zip(titles[1:], at_512[1:], strict=True)), sep="\n  ")
 
 # %% [markdown]
+# More is not better here: some of the student's "detail" at 256 is a grid of colored specks, which the enhancer removes.
+#
 # What the student lacks: some of the way to younger (above), the finest of the teacher's lines, what only the space knows (how *this* person's hair would fall), and the way back
 # to any edit but its own. What it kept: the person, the pose, the background, and a phone's battery.
 #
