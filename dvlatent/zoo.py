@@ -275,7 +275,6 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "digits": partial(_ours, "digits", "digit generator", "gan.digits.DigitGenerator", "width", "z_dim", "classes"),
     "progressive": partial(_ours, "progressive", "progressive", "gan.progressive.ProgressiveGAN"),
     "biggan": partial(_ours, "biggan", "biggan", "gan.biggan.BigGAN"),
-    "stackgan": partial(_ours, "stackgan", "stackgan", "gan.stackgan.StageTwo"),
     "mnist": partial(_theirs, "gan.data.digits", MNIST),
     "digit-map": partial(read_map, WEIGHTS / "digit-map.safetensors"),
     "face-map": partial(read_map, WEIGHTS / "face-map.safetensors"),

@@ -228,6 +228,17 @@ def test_onnx_gives_the_same_answers(tmp_path):
         (given,) = session.run(None, {"image": faces.numpy(), "strength": strength.numpy()})
         assert_close(torch.from_numpy(given), one.network(faces, strength), atol=2e-5, rtol=0)
     assert [path.name for path in tmp_path.iterdir()] == ["age.onnx"]
+    with pytest.raises(ShapeError, match="one network only, for faces of 32 px"):
+        export_onnx(one, tmp_path / "large.onnx", large=True)
+    both = Filter(student(), "age", size_px=32, large=Enhanced(student(), enhancer()))
+    session = onnxruntime.InferenceSession(str(export_onnx(both, tmp_path / "large.onnx", large=True)), providers=["CPUExecutionProvider"])
+    faces, strength = pictures(2, 64), torch.tensor([2.0, -1.0])
+    assert_close(
+        torch.from_numpy(session.run(None, {"image": faces.numpy(), "strength": strength.numpy()})[0]),
+        both(faces, strength),
+        atol=2e-5,
+        rtol=0,
+    )
     with pytest.raises(ShapeError, match=r"ends in \.onnx"):
         export_onnx(one, tmp_path / "age.bin")
 

@@ -260,6 +260,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument("what", help="a filter, such as age-filter, or its .safetensors file")
     export.add_argument("--out", type=Path, required=True, help="the .onnx file to write; with --web, a folder that exists")
     add_overwrite(export)
+    export.add_argument("--large", action="store_true", help="the network for large faces, of 512 px, where the filter has one")
     export.add_argument("--web", action="store_true", help="for a page: the graph, and its weights beside it, a third as large")
     export.set_defaults(run=_export, resume="Nothing was written.")
 
@@ -268,6 +269,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from dvlatent.distillation.filter import Filter, export_onnx, export_web
     from dvlatent.zoo import load
 
+    if arguments.web and arguments.large:
+        raise ShapeError("a page takes the network for 256 px: give --web or --large, not both.")
     if arguments.web:
         check_folder(arguments.out)
     else:
@@ -281,7 +284,7 @@ def _export(arguments: argparse.Namespace) -> int:
         about = export_web(one, arguments.out)
         files = [arguments.out / about[name] for name in ("file", "weights")]
     else:
-        files = [export_onnx(one, arguments.out)]
+        files = [export_onnx(one, arguments.out, arguments.large)]
     print(f"{', '.join(map(str, files))}: {one.name}, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
     print(f"  image [batch, 3, height, width] in [-1, 1], strength [batch] in [{one.low:g}, {one.high:g}] -> edited, as image")
     return 0

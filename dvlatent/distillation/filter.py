@@ -238,15 +238,18 @@ def in_tone(face: Image, change: Image) -> Image:
     return (new - color).permute(2, 0, 1)[None].to(change) + (gray + lighter - bright)
 
 
-def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = None) -> Path:
+def export_onnx(one: Filter, out: str | os.PathLike[str], large: bool = False) -> Path:
     """Write the network of a filter as ONNX: `image` [batch, 3, height, width] in [-1, 1] and `strength` [batch] -> `edited`.
 
-    Sides may be any multiple of 16. ONNX Runtime, a browser or a phone can run it; its metadata say what goes in and what strength means.
-    The file appears whole or not at all. Raises ShapeError for a file that does not end in .onnx, or without its folder.
+    With `large`, the network for large faces, at twice `size_px`. Sides may be any multiple of 16, or of 32 then. ONNX Runtime, a browser
+    or a phone can run it; its metadata say what goes in and what strength means. The file appears whole or not at all. Raises ShapeError
+    for a file that does not end in .onnx, or without its folder, and for a filter that has no such network.
     """
     import onnx
 
-    out, size = Path(out), size_px or one.size_px
+    if large and one.large is None:
+        raise ShapeError(f"the filter '{one.name}' has one network only, for faces of {one.size_px} px: leave `large` out.")
+    out, network, size = Path(out), one.large if large else one.network, (1 + large) * one.size_px
     if out.suffix != ".onnx" or not out.parent.is_dir():
         raise ShapeError(f"--out {out} should be a file that ends in .onnx, in a folder that exists.")
     names = {"input_names": ["image", "strength"], "output_names": ["edited"]}
@@ -256,14 +259,14 @@ def export_onnx(one: Filter, out: str | os.PathLike[str], size_px: int | None = 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes that become constants: multiples of 16 do not need them
         example = (torch.zeros(1, 3, size, size), torch.ones(1))
-        torch.onnx.export(one.network, example, buffer, dynamo=False, dynamic_axes=axes, opset_version=17, **names)
+        torch.onnx.export(network, example, buffer, dynamo=False, dynamic_axes=axes, opset_version=17, **names)
     model = onnx.load_from_string(buffer.getvalue())
     minus, plus = WORDS.get(one.name, ("minus", "plus"))
     about = {
         "name": one.name,
-        "image": "RGB in [-1, 1], [batch, 3, height, width], sides a multiple of 16",
+        "image": f"RGB in [-1, 1], [batch, 3, height, width], sides a multiple of {32 if large else 16}",
         "alignment": "the square of FFHQ around eyes and mouth (Karras et al. 2019, appendix A)",
-        "size_px": str(one.size_px),
+        "size_px": str(size),
         "strength": f"[batch], {one.low:+g} ({minus}) to {one.high:+g} ({plus}), in {one.unit}; 0 changes nothing",
         "blending": "lay edited - image over the photo, fading toward the edges of the square",
         "license": str(one.about.get("licence", "as the weights it was made with")),
