@@ -78,7 +78,7 @@ def _survey(arguments: argparse.Namespace) -> int:
             raise ShapeError(f"'{name}' gives no scores: give --predictors that do, such as attributes,landmarks.")
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.faces)
     render = generator.synthesis if arguments.full else None
-    if generator.resolution < READABLE_PX:
+    if arguments.generator != "faces" and generator.resolution < READABLE_PX:
         render = lambda ws: images.resize(generator.synthesis(ws), READABLE_PX)  # noqa: E731
     about = {"command": command_of(arguments), "scored_by": arguments.predictors, "licence": "research and teaching only, as the generator"}
     steps = []

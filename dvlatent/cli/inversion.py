@@ -100,7 +100,7 @@ def _invert(arguments: argparse.Namespace) -> int:
     photo = images.read(arguments.photo)
     alignment, face = load("aligner")(photo, arguments.face, size_px=256)
     generator, distance, known = generator_of(arguments), load("perceptual"), load("identity")
-    small = generator.resolution < READABLE_PX
+    small = arguments.generator != "faces" and generator.resolution < READABLE_PX
     identity = (lambda image: known(images.resize(image, READABLE_PX))) if small else known
     start = _start(arguments.start or (None if arguments.generator == "faces" else "mean"), generator, face)
     search, step = invert(generator, face, config, distance=distance, identity=identity, start=start), None
