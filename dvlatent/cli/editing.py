@@ -177,7 +177,7 @@ def _add_edit(commands: argparse._SubParsersAction, names: Sequence[str]) -> Non
         edit.add_argument(f"--{option}", dest=name, type=real, metavar="STEPS", help=f"steps along {option}: {what}")
     file = "steps along a direction or edit of your own; may be given several times"
     edit.add_argument("--direction", type=file_and_number, action="append", default=[], metavar="FILE:STEPS", help=file)
-    words = f"move toward words, e.g. 'an old woman, smiling'; STEPS is {STEPS:g} unless given; may be given several times"
+    words = f"move toward words, e.g. 'an old person'; STEPS is {STEPS:g} unless given; may be given several times"
     edit.add_argument("--words", metavar="PHRASE[:STEPS]", type=phrase_and_number, action="append", default=[], help=words)
     edit.add_argument("--against", metavar="PHRASE", help=AGAINST)
     add_psi(edit)
