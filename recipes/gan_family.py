@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from common import DIGITS_LICENSE, LICENSE, array_on_disk, command, half, parser, run
+from common import DIGITS_LICENSE, LICENSE, command, face_pixels, half, parser, run
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from dvlatent import checkpoint, images
 from dvlatent.editing import survey
@@ -25,7 +23,7 @@ from dvlatent.gan.biggan import BigDiscriminator, BigGAN, orthogonal_penalty
 from dvlatent.gan.progressive import ProgressiveDiscriminator, ProgressiveGAN, level_at
 from dvlatent.gan.stackgan import StackDiscriminator, StageOne, StageTwo, caption, tokens
 from dvlatent.gan.train import TrainConfig, TrainStep, train
-from dvlatent.latents import broadcast, normal, w_of
+from dvlatent.latents import normal
 from dvlatent.metrics.features import frechet, picture_features
 from dvlatent.training import progress
 from dvlatent.types import Image
@@ -143,13 +141,7 @@ def kept_training(
 
 def face_pictures(pool: Path, faces: int, side: int) -> Tensor:
     """The survey's first faces, previews reduced to `side` pixels: [face, 3, side, side], 16-bit floats. The pool resumes."""
-    pixels = array_on_disk(pool / f"faces{SIDE_PX}.npy", (faces, SIDE_PX, SIDE_PX, 3), np.uint8)
-    missing = [row for row in range(faces) if not pixels[row].any()]
-    generator = load("faces") if missing else None
-    for row in tqdm(missing, unit="face", desc="drawing", disable=not missing):
-        with torch.no_grad():
-            face = generator.preview(broadcast(w_of(generator, row, 1.0), generator.num_layers))
-        pixels[row] = images.to_uint8(images.resize(face.float(), SIDE_PX))[0]
+    pixels = face_pixels(pool, faces, SIDE_PX)
     small = torch.empty(faces, 3, side, side, dtype=torch.float16)
     for first in range(0, faces, 1000):
         small[first : first + 1000] = images.resize(images.from_uint8(pixels[first : first + 1000]), side).half()

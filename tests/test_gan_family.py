@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import gan_family
+import numpy as np
 import pytest
 import torch
 from contract import first_broken
@@ -195,7 +196,7 @@ def test_shipped_digits_are_the_classes_asked_for_and_truncation_trades_variety(
 @pytest.mark.parametrize("member", ["progressive", "biggan", "stackgan"])
 def test_the_recipe_trains_each_as_it_is_shipped(member, tmp_path, monkeypatch):
     faces = (torch.rand(24, 64, 64, 3) * 255 + 1).byte().numpy()
-    gan_family.np.save(tmp_path / "faces64.npy", faces)
+    np.save(tmp_path / "faces64.npy", faces)
     monkeypatch.setattr(gan_family, "COMPARED", 6)
     out = tmp_path / f"{member}.safetensors"
     gan_family.make(out, tmp_path, member, faces=24, steps=1)
