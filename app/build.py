@@ -82,7 +82,7 @@ def build(out: Path) -> None:
 
 
 def filters(folder: Path) -> None:
-    """Every shipped filter, and a list of them all."""
+    """Every shipped filter that adds colors, and a list of them all."""
     import dvlatent
     from dvlatent.distillation.filter import export_web
 
@@ -90,7 +90,8 @@ def filters(folder: Path) -> None:
     order = ("age", "gender", "smile")  # as on the page; others come after
     names = [name.removesuffix("-filter") for name in dvlatent.available() if name.endswith("-filter")]
     names.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
-    rows = [export_web(dvlatent.load(f"{name}-filter"), folder) for name in names]
+    shipped = [dvlatent.load(f"{name}-filter") for name in names]
+    rows = [export_web(one, folder) for one in shipped if not one.moves]  # the page adds colors: it has no way to move pixels
     (folder / "filters.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -104,11 +104,14 @@ def read_filter(path: str | Path) -> Any:
     """A filter of the shape that its file states. Raises CheckpointError for anything else."""
     from dvlatent.distillation.filter import Filter
     from dvlatent.distillation.pix2pixhd import Enhanced, LocalEnhancer, Student
+    from dvlatent.distillation.warp import WarpNetwork
 
     tensors, description = _read(path, "filter")
     finer = {name.removeprefix("enhancer."): tensors.pop(name) for name in list(tensors) if name.startswith("enhancer.")}
     try:
-        student = _shaped(Student, ("width", "downs", "blocks", "reach", "dial"), description, tensors, path)
+        moves = description.get("network") == "warp"
+        make, sizes = (WarpNetwork, ("width", "blocks", "reach")) if moves else (Student, ("width", "downs", "blocks", "reach", "dial"))
+        student = _shaped(make, sizes, description, tensors, path)
         (low, high), size_px = map(files.number, description["strengths"]), files.number(description["size_px"], 16, LARGEST_PX, whole=True)
         if not low < high:
             raise ValueError(f"its strengths go from {low} to {high}")

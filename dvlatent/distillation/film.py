@@ -17,9 +17,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dvlatent import images
-from dvlatent.distillation.filter import Steps, added, in_tone
+from dvlatent.distillation.filter import Steps, in_tone, parts
+from dvlatent.distillation.filter import edit as edit_of
 from dvlatent.errors import NoFace
-from dvlatent.faces.align import Aligner, Alignment, crop, laid, square
+from dvlatent.faces.align import Aligner, Alignment, crop, square
 from dvlatent.faces.identity import SAME_PERSON_BELOW
 from dvlatent.faces.landmarks import SIZE_PX
 from dvlatent.types import Identity
@@ -271,11 +272,13 @@ def _edited(
     frames = [frame for frame, _ in waiting]
     if jobs:
         before = torch.cat([crop(frames[i], alignment, steps[0][0].size_px) for i, alignment, _ in jobs])
-        for (i, alignment, weight), face, change in zip(jobs, before.split(1), added(before, steps).split(1), strict=True):
-            frames[i] = frames[i].clone()
-            for rows, columns, mask, more in laid(in_tone(face, change), alignment):
+        changes, flows = edit_of(before, steps)
+        for at, (i, alignment, weight) in enumerate(jobs):
+            frames[i], one = frames[i].clone(), slice(at, at + 1)
+            flow = None if flows is None else flows[one]
+            for rows, columns, more in parts(frames[i].clone(), in_tone(before[one], changes[one]), flow, alignment, weight):
                 window = frames[i][:, :, rows, columns]
-                window.copy_((window + 127.5 * weight * mask * more).round_().clamp_(0, 255))
+                window.copy_((window + 127.5 * more).round_().clamp_(0, 255))
     for frame, (_, times) in zip(frames, waiting, strict=True):
         for _ in range(times):
             yield frame

@@ -1,7 +1,8 @@
 """Filters: one edit bottled into a feed-forward network, photo in, edited photo out. Taught in notebook 07.
 
 A filter sees a small picture, and what it adds is enlarged to the size of the photo. So the photo itself is never redrawn: skin and hair
-stay as sharp as they were, and strength 0 gives the photo back, bit for bit.
+stay as sharp as they were, and strength 0 gives the photo back, bit for bit. A filter that moves pixels (`warp.WarpNetwork`) adds nothing:
+the photo's own pixels go elsewhere.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dvlatent import images
+from dvlatent.distillation import warp
 from dvlatent.errors import NoFace, ShapeError
 from dvlatent.faces.align import Aligner, Alignment, crop, laid
 from dvlatent.types import Image
@@ -28,13 +30,18 @@ if TYPE_CHECKING:
 
 Photo = Float[Tensor, "1 3 height width"]
 Strength = float | Float[Tensor, " batch"]
-WORDS = {"age": ("younger", "older"), "gender": ("perceived female", "perceived male"), "smile": ("less", "more")}  # minus, plus
+WORDS = {  # minus, plus
+    "age": ("younger", "older"),
+    "gender": ("perceived female", "perceived male"),
+    "smile": ("less", "more"),
+    "fuller": ("thinner", "fuller"),
+}
 TONED = 0.15  # of their distance from gray: a photo is toned where its colors follow from its brightness up to so much, or to one level
 LARGE = 40_000  # weights of a convolution from which a page gets them in 8 bits
 
 
 class Network(Protocol):
-    """What a filter is made of: `pix2pixhd.Student`, or anything that is called in the same way."""
+    """What a filter is made of: `pix2pixhd.Student`, `warp.WarpNetwork`, or anything that is called in the same way."""
 
     def __call__(self, image: Image, strength: Float[Tensor, " batch"]) -> Image:
         """Pictures and one strength for each -> the edited pictures, of the same size."""
@@ -62,6 +69,7 @@ class Filter:
     ) -> None:
         self.network, self.large = (one.folded() if hasattr(one, "folded") else one for one in (network, large))  # the same outputs, faster
         self.name, self.low, self.high, self.size_px, self.about = name, float(low), float(high), size_px, about or {}
+        self.moves = isinstance(network, warp.WarpNetwork)  # pixels, instead of adding colors
         self.unit = str(self.about.get("unit", "steps"))  # of the strength: steps of its direction, or years
         self.dial = _dial(self.about)  # [(strength, years)], where the file says what its strengths are worth
         self._aligner = aligner
@@ -77,6 +85,8 @@ class Filter:
                 f"a filter takes square aligned faces, [batch, 3, size, size], floats in [-1, 1]; this is {face.dtype} of shape "
                 f"{list(face.shape)}. For a whole photo say apply_to_photo(photo, strength); for one face without its batch, face[None]."
             )
+        if self.moves:
+            return warp.warp(face, self.flow(face, strength))
         return add(face, self.change(images.resize(face, self.working_px(face.shape[2])), strength))
 
     def working_px(self, side_px: float, photo: bool = False) -> int:
@@ -92,6 +102,11 @@ class Filter:
         small = small.float()  # as its weights are
         network = self.large if self.large and small.shape[2] == 2 * self.size_px else self.network
         return network(small, self.check(strength, len(small)).to(small)) - small
+
+    @torch.no_grad()
+    def flow(self, face: Image, strength: Strength) -> warp.Flow:
+        """Where the pixels of faces come from, for a filter that moves them."""
+        return self.network.flow(images.resize(face, self.size_px).float(), self.check(strength, len(face)).to(face.device))
 
     def apply_to_photo(self, photo: Photo, strength: float, face: int | None = None) -> Photo:
         """Edit every face of a photo in its place, or only one (0 is the largest). Raises NoFace if there is none."""
@@ -168,13 +183,13 @@ def apply_to_photo(photo: Photo, steps: Steps, face: int | None = None) -> Photo
     """Several filters, one after the other, on the faces of a photo: `apply_to_photo(photo, [(older, 2), (smile, 1)])`.
 
     Faces are found once, and cut out small. The change is laid over the photo and fades at the edges of the face's square. So only the
-    change is resampled, and outside the square every bit stays. `face` chooses one face (0 is the largest), None all of them. Raises NoFace
-    if there is none.
+    change is resampled, and outside the square every bit stays. Filters that move pixels come last. `face` chooses one face (0 is the
+    largest), None all of them. Raises NoFace if there is none.
     """
     if not steps:
         return photo.clone()
     for alignment in faces_of(photo, steps, face):
-        photo = lay(photo, _change(photo, alignment, steps), alignment)
+        photo = lay(photo, *_edit(photo, alignment, steps), alignment)
     return photo
 
 
@@ -186,32 +201,42 @@ def faces_of(photo: Photo, steps: Steps, face: int | None = None) -> list[Alignm
 
 
 @torch.no_grad()
-def lay(photo: Photo, change: Image, alignment: Alignment) -> Photo:
-    """The photo and a change of its aligned face, which fades at the edges of the face's square."""
-    photo = photo.clone()
-    for rows, columns, weight, part in laid(change, alignment):
-        photo[:, :, rows, columns] = (photo[:, :, rows, columns] + weight * part).clamp(-1, 1)
+def lay(photo: Photo, change: Image, flow: warp.Flow | None, alignment: Alignment) -> Photo:
+    """The photo with an edit of its aligned face, which fades at the edges of the face's square."""
+    photo, before = photo.clone(), photo
+    for rows, columns, part in parts(before, change, flow, alignment):
+        photo[:, :, rows, columns] = (photo[:, :, rows, columns] + part).clamp(-1, 1)
     return photo
 
 
 def changes(photo: Photo, steps: Steps, faces: Sequence[Alignment]) -> Iterator[images.Change]:
     """What the filters add to a photo, floats in [-1, 1] or bytes, around each of its faces: for `Picture.changed`."""
     for alignment in faces:
-        for rows, columns, weight, part in laid(_change(photo, alignment, steps), alignment):
-            yield rows, columns, weight * part
+        yield from parts(photo, *_edit(photo, alignment, steps), alignment)
 
 
-def _change(photo: Photo, alignment: Alignment, steps: Steps) -> Image:
+def parts(photo: Photo, change: Image, flow: warp.Flow | None, alignment: Alignment, fade: float = 1.0) -> Iterator[images.Change]:
+    """What is added to a photo, a strip after the other, where a face gets a change of colors, then a flow if there is one."""
+    if flow is not None:
+        yield from warp.moved(photo, alignment, flow, change, fade)
+    else:
+        for rows, columns, weight, part in laid(change, alignment):
+            yield rows, columns, fade * weight * part
+
+
+def _edit(photo: Photo, alignment: Alignment, steps: Steps) -> tuple[Image, warp.Flow | None]:
     before = crop(photo, alignment, max(one.working_px(alignment.size_px, photo=True) for one, _ in steps))
-    return in_tone(before, added(before, steps))
+    change, flow = edit(before, steps)
+    return in_tone(before, change), flow
 
 
-def added(faces: Image, steps: Steps) -> Image:
-    """What filters add, one after the other, to aligned faces: [batch, 3, size, size]."""
+def edit(faces: Image, steps: Steps) -> tuple[Image, warp.Flow | None]:
+    """What filters add, one after the other, to aligned faces, [batch, 3, size, size]; and the flow of those that move pixels, or None."""
     after = faces
     for one, strength in steps:
-        after = one(after, strength)
-    return after - faces
+        after = after if one.moves else one(after, strength)
+    flows = [one.flow(after, strength) for one, strength in steps if one.moves]
+    return after - faces, sum(flows[1:], flows[0]) if flows else None
 
 
 def in_tone(face: Image, change: Image) -> Image:
@@ -272,6 +297,9 @@ def export_onnx(one: Filter, out: str | os.PathLike[str], large: bool = False) -
         "license": str(one.about.get("licence", "as the weights it was made with")),
     }
     onnx.helper.set_model_props(model, about)
+    if one.moves:
+        about["image"] = "RGB in [-1, 1], [batch, 3, height, width]"
+        about["blending"] = "give the face at its own size: `edited` takes its place"
     with images.draft(out) as part:
         onnx.save(model, part)
     return out
@@ -289,6 +317,8 @@ def export_web(one: Filter, folder: str | os.PathLike[str]) -> dict[str, Any]:
     import onnx
     from onnx.external_data_helper import set_external_data
 
+    if one.moves:
+        raise ShapeError(f"the page adds colors, and the filter '{one.name}' moves pixels: it has no place there. Say export_onnx.")
     if not Path(folder).is_dir():
         raise ShapeError(f"there is no folder {folder}. Make it first, or name another one.")
     graph = export_onnx(one, Path(folder, f"{one.name}.onnx"))

@@ -227,13 +227,13 @@ def laid(
     side = max(round(alignment.size_px), 1)
     if side < face.shape[-1]:
         face = images.resize(face, (side, side))  # antialiased: grid_sample would only skip pixels
-    for rows, columns, grid in _strips(alignment):
+    for rows, columns, grid in strips(alignment):
         grid = grid.to(face)
         weight = F.grid_sample(mask, grid, align_corners=False)  # zero outside
         yield rows, columns, weight, F.grid_sample(face, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
-def _strips(alignment: Alignment) -> Iterator[tuple[slice, slice, Float[Tensor, "1 rows columns 2"]]]:
+def strips(alignment: Alignment) -> Iterator[tuple[slice, slice, Float[Tensor, "1 rows columns 2"]]]:
     """The photo's rows and columns around the square, a few rows at a time, and where each pixel lies in the square, -1 to 1."""
     (height, width), quad = alignment.photo_size, np.array(alignment.quad)
     left, top = np.maximum(np.floor(quad.min(0)).astype(int), 0)

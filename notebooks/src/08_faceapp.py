@@ -283,8 +283,32 @@ fig = plot.strip(rows[order], titles=2 * ["-2 steps", "as drawn", "+2 steps"], c
 plot.show(fig, alt="A man and a laughing woman, three times each: with a gaunt face, as drawn, and with a round face and a fuller chin; the walls behind them change as well.")
 
 # %% [markdown]
-# The generator draws it well, the wall behind included. A filter like ours does it badly: it adds a change to a photo, and the old outline of the cheek
-# would still be seen beside the new one. For that, a network must move pixels, not add to them.
+# The generator draws it well, the wall behind included. A student like lesson 07's does it badly: it adds a change of colors to a photo. To move an outline, it must paint
+# the cheek at its new place and wipe it out at the old one; where it is unsure how far, it does both by half, and two outlines are seen.
+#
+# So this filter adds nothing. Its network (`dvlatent/distillation/warp.py`) looks at the face at 128 px and says for each place *where its pixel comes from*: a **flow field** of
+# 32x32 arrows, smoothly enlarged. Then the photo's own pixels are moved, which is a **warp**. Its teacher is the direction above, read by the landmarks alone
+# (`python recipes/fuller_filter.py`): where the jaw's outline goes, the pixels shall go; eyes, nose, mouth and the background shall stay.
+#
+# **Guess first:** what can such a filter never do, however well it learns?
+
+# %%
+kilos = dvlatent.load("fuller-filter")
+own = rows[2:4]
+wide = [landmarks.points(face) for face in (kilos(own, -2), own, kilos(own, 2))]
+thin, same, full = (float(fullness(one).mean()) for one in wide)
+print(f"jaw and cheeks: {100 * (thin / same - 1):+.0f} % and {100 * (full / same - 1):+.0f} %")
+half, whole = kilos.flow(own, 1), kilos.flow(own, 2)
+check("half the strength is half of every arrow", 2 * half, whole)
+check("strength 0 gives back every bit", kilos(own, 0), own)
+three = torch.cat([images.resize(align.crop(kilos.apply_to_photo(photo, strength), alignment, 512), 256) for strength in (-2, 0, 2)])
+pictures = torch.cat([torch.cat([kilos(own[:1], strength) for strength in (-2, 0, 2)]), three])
+fig = plot.strip(pictures, titles=2 * ["-2 steps", "as it was", "+2 steps"], caption="The filter on a generated person and on a photo: only the jaw and the cheeks move.")
+plot.show(fig, alt="A generated man and the astronaut, three times each: with narrower cheeks and jaw, as they were, and with wider ones; eyes, mouth and what is behind stay.")
+
+# %% [markdown]
+# **Check your guess.** It draws nothing. No double chin, no hollow under a cheekbone, no new wall where a thinner cheek was: the pixels beside it are stretched. For an edit in
+# which edges move, moved pixels are enough, and no color can go wrong; wrinkles and teeth need a network that paints.
 #
 # ## Try it
 #
@@ -293,11 +317,11 @@ plot.show(fig, alt="A man and a laughing woman, three times each: with a gaunt f
 # %% tags=["nbval-ignore-output"]
 from dvlatent.lessons.filter_app import filter_app
 
-filter_app({name: dvlatent.load(f"{name}-filter") for name in ("age", "gender", "smile")}, photo)
+filter_app({name: dvlatent.load(f"{name}-filter") for name in ("age", "gender", "smile", "fuller")}, photo)
 
 # %% [markdown]
 # And as a page for a phone: `make app`, then `dvlatent app --host 0.0.0.0 --https` prints an address and a code to scan. There the network runs
-# in the browser, and no picture leaves the phone.
+# in the browser, and no picture leaves the phone. The page lists the three filters that add colors; it has no way yet to move pixels.
 #
 # ## Your own filter, in three commands
 #
