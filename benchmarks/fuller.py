@@ -34,7 +34,7 @@ def main() -> None:
     chosen = parser.parse_args()
     names = ("faces", "landmarks", "identity", "judge", "attributes", "face-parts")
     generator, landmarks, identity, judge, finder, parts = (dvlatent.load(name) for name in names)
-    ws, before = adults(generator, finder, chosen.faces, chosen.first_seed)
+    ws, before = adults(generator, finder, chosen.faces, chosen.first_seed, 256)
     points = landmarks.points(before)
     ahead = geometry(points)[:, 3].abs() < LARGEST_YAW
     ws, before, points = ws[ahead], before[ahead], points[ahead]

@@ -1,4 +1,4 @@
-"""Train the fuller filter as we ship it: `python recipes/fuller_filter.py --out fuller-filter.safetensors` (half an hour).
+"""Train the fuller filter as we ship it: `python recipes/fuller_filter.py --out fuller-filter.safetensors` (a quarter of an hour).
 
 The teacher is `fuller-direction`. Its pictures are read only by the landmarks: where the outline of a jaw goes, over the eyes, its pixels
 shall go. What the teacher changes besides, such as hair, light, or how open a mouth is, is never learned.
@@ -57,10 +57,10 @@ def asked(points: Tensor, others: Tensor) -> Tensor:
 def onto(points: Tensor, others: Tensor) -> Tensor:
     """Points shifted, turned and scaled so that the eyes lie best on those of others, [batch, 68, 2]; complex numbers make it short."""
     a, b = (torch.view_as_complex(each.contiguous()) for each in (points, others))
-    middles = [each[:, EYES].mean(1, keepdim=True) for each in (a, b)]
-    from_a, from_b = (each[:, EYES] - middle for each, middle in zip((a, b), middles, strict=True))
+    centers = [each[:, EYES].mean(1, keepdim=True) for each in (a, b)]
+    from_a, from_b = (each[:, EYES] - center for each, center in zip((a, b), centers, strict=True))
     turn = (from_a.conj() * from_b).sum(1, keepdim=True) / from_a.abs().square().sum(1, keepdim=True)
-    return torch.view_as_real(turn * (a - middles[0]) + middles[1])
+    return torch.view_as_real(turn * (a - centers[0]) + centers[1])
 
 
 def losses(flow: Tensor, points: Tensor, goal: Tensor, background: Tensor) -> dict[str, Tensor]:
@@ -79,18 +79,18 @@ def losses(flow: Tensor, points: Tensor, goal: Tensor, background: Tensor) -> di
     return {"jaw": off[:, JAW].mean(), "rest": off[:, JAW.stop :].mean(), **beside}
 
 
-def train(drawn: Faces, steps: int, seed: int = 0) -> WarpNetwork:
+def train(faces: Faces, steps: int, seed: int = 0) -> WarpNetwork:
     """The network after so many steps. Every step of the direction is a pair: from the middle outward, and back."""
-    pictures, points, background = drawn
+    pictures, points, background = faces
     torch.manual_seed(seed)
     network, relight = WarpNetwork(), PhotoWarp(cover=0.1)
     optimizer, rng = torch.optim.Adam(network.parameters(), LR), torch.Generator().manual_seed(seed)
     bar = tqdm(range(steps), unit="step")
     for step in bar:
         optimizer.param_groups[0]["lr"] = LR * cooldown(step, steps, COOLDOWN)
-        middle = 3 * torch.randint(len(pictures) // 3, (BATCH,), generator=rng) + 1
+        own = 3 * torch.randint(len(pictures) // 3, (BATCH,), generator=rng) + 1
         sign, back = (2 * torch.randint(2, (BATCH,), generator=rng) - 1 for _ in range(2))
-        before, after = torch.where(back > 0, middle, middle + sign), torch.where(back > 0, middle + sign, middle)
+        before, after = torch.where(back > 0, own, own + sign), torch.where(back > 0, own + sign, own)
         was, rest = points[before], background[before]
         goal = asked(was, points[after])
         numbers = relight.draw(BATCH, rng)

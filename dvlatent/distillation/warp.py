@@ -56,15 +56,15 @@ class WarpNetwork(nn.Module):
         for layer, skip in zip(self.up, skips[-2::-1], strict=False):
             x = F.relu(layer(x) + skip)
         inner = F.pad(LARGEST * torch.tanh(self.out(x))[:, :, 1:-1, 1:-1], (1, 1, 1, 1))  # no flow at the edges
-        share = strength.to(image).reshape(-1, 1, 1, 1) / self.reach
-        return F.relu(share) * inner[:, :2] + F.relu(-share) * inner[:, 2:]
+        fraction = strength.to(image).reshape(-1, 1, 1, 1) / self.reach
+        return F.relu(fraction) * inner[:, :2] + F.relu(-fraction) * inner[:, 2:]
 
 
 def warp(image: Image, flow: Flow) -> Image:
     """The pictures with each pixel taken from where the flow says: [batch, channel, height, width] -> the same."""
     fine = F.interpolate(flow, image.shape[2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)  # [batch, height, width, 2]
     across, down = ((2 * torch.arange(side).to(flow) + 1) / side - 1 for side in (image.shape[3], image.shape[2]))
-    here = torch.stack([across.expand(len(down), -1), down[:, None].expand(-1, len(across))], dim=-1)
+    here = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)
     moved = F.grid_sample(image, here + fine.to(image), mode="bicubic", padding_mode="border", align_corners=False)
     return torch.where((fine == 0).all(-1)[:, None], image, moved.clamp(-1, 1))
 
