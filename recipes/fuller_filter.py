@@ -24,8 +24,7 @@ from dvlatent.zoo import load
 
 FIRST_SEED, PSI, STEPS = 4_000_000, 0.9, 2.0
 BATCH, LR, COOLDOWN = 16, 1e-3, 0.5
-SMOOTH, FAR = 30.0, 0.2  # weights of losses beside the landmarks'
-STILL = {"first": (3.0, 0.05, 0.1), "last": (10.0, 0.03, 0.05)}  # the background's: weight; begins so far from the jaw, rises over so much
+SMOOTH, STILL, FAR = 30.0, 3.0, 0.2  # weights of the losses beside the landmarks'
 JAW, EYES = slice(17), [36, 39, 42, 45]  # of the 68 points
 Faces = tuple[Tensor, Tensor, Tensor]  # uint8 [face, 3, 128, 128]; points [face, 68, 2] from -1 to 1; fraction of background [face, 32, 32]
 
@@ -64,7 +63,7 @@ def onto(points: Tensor, others: Tensor) -> Tensor:
     return torch.view_as_real(turn * (a - centers[0]) + centers[1])
 
 
-def losses(flow: Tensor, points: Tensor, goal: Tensor, background: Tensor, still: tuple[float, float, float]) -> dict[str, Tensor]:
+def losses(flow: Tensor, points: Tensor, goal: Tensor, background: Tensor) -> dict[str, Tensor]:
     """The flow leads from where each landmark goes to where it was; is smooth; and is 0 in the background and far from the face."""
     at = F.grid_sample(flow, goal[:, :, None], mode="bilinear", align_corners=True)[..., 0].transpose(1, 2)  # [batch, 68, 2]
     bends = flow.diff(n=2, dim=2).square().mean() + flow.diff(n=2, dim=3).square().mean()
@@ -73,19 +72,19 @@ def losses(flow: Tensor, points: Tensor, goal: Tensor, background: Tensor, still
     outline = F.interpolate(goal[:, JAW].transpose(1, 2), 68, mode="linear", align_corners=True).transpose(1, 2)
     away = torch.cdist(nodes, torch.cat([goal, outline], dim=1)).amin(2).reshape(-1, NODES, NODES)  # of each node from the landmarks
     size = flow.abs().sum(1)
-    weight, begins, rises = still
-    moves = (size * background * ((away - begins) / rises).clamp(0, 1)).mean()
+    still = (size * background * ((away - 0.05) / 0.1).clamp(0, 1)).mean()
     far = (size * ((away - 0.2) / 0.2).clamp(0, 1)).mean()
     off = (at - (points - goal)).abs()
-    beside = {"smooth": SMOOTH * bends, "still": weight * moves, "far": FAR * far}
+    beside = {"smooth": SMOOTH * bends, "still": STILL * still, "far": FAR * far}
     return {"jaw": off[:, JAW].mean(), "rest": off[:, JAW.stop :].mean(), **beside}
 
 
-def train(network: WarpNetwork, faces: Faces, steps: int, still: tuple[float, float, float]) -> WarpNetwork:
+def train(faces: Faces, steps: int, seed: int = 0) -> WarpNetwork:
     """The network after so many steps. Every step of the direction is a pair: from the middle outward, and back."""
     pictures, points, background = faces
-    relight = PhotoWarp(cover=0.1)
-    optimizer, rng = torch.optim.Adam(network.parameters(), LR), torch.Generator().manual_seed(0)
+    torch.manual_seed(seed)
+    network, relight = WarpNetwork(), PhotoWarp(cover=0.1)
+    optimizer, rng = torch.optim.Adam(network.parameters(), LR), torch.Generator().manual_seed(seed)
     bar = tqdm(range(steps), unit="step")
     for step in bar:
         optimizer.param_groups[0]["lr"] = LR * cooldown(step, steps, COOLDOWN)
@@ -100,22 +99,18 @@ def train(network: WarpNetwork, faces: Faces, steps: int, still: tuple[float, fl
         if torch.rand((), generator=rng) < 0.5:
             seen, rest = seen.flip(3), rest.flip(2)
             was, goal = (side[:, MIRRORED] * torch.tensor([-1.0, 1.0]) for side in (was, goal))
-        found = losses(network.flow(seen, sign * back * network.reach), was, goal, rest, still)
+        found = losses(network.flow(seen, sign * back * network.reach), was, goal, rest)
         optimizer.zero_grad()
         sum(found.values()).backward()
         optimizer.step()
         if step % 50 == 0:
             bar.set_postfix_str(" ".join(f"{name} {float(value):.4f}" for name, value in found.items()))
-    return network
+    return network.eval()
 
 
 def make(out: Path, faces: int = 600, steps: int = 2000) -> None:
-    """Draw, train and write the filter. The background is held more firmly in a last training: from the start on, nothing would move."""
-    torch.manual_seed(0)
-    network, drawing = WarpNetwork(), draw(faces)
-    train(network, drawing, steps, STILL["first"])
-    train(network, drawing, max(steps // 3, 1), STILL["last"])
-    network.eval()
+    """Draw, train and write the filter."""
+    network = train(draw(faces), steps)
     about = {"kind": "filter", "network": "warp", **network.sizes, "direction": "fuller", "strengths": [-STEPS, STEPS], "size_px": 256}
     about |= {"faces": faces, "steps": steps, "command": command("fuller_filter", out, faces=faces, steps=steps), "licence": LICENSE}
     checkpoint.save(out, half(network), about)

@@ -141,7 +141,7 @@ def test_the_loss_is_least_for_the_flow_that_the_landmarks_ask_for():
     points = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) - 0.5
     right = torch.zeros(1, 2, 32, 32)
     right[:, 0] = 0.1
-    zero = recipe.losses(right, points + torch.tensor([0.1, 0.0]), points, torch.zeros(1, 32, 32), recipe.STILL["first"])
+    zero = recipe.losses(right, points + torch.tensor([0.1, 0.0]), points, torch.zeros(1, 32, 32))
     assert float(zero["jaw"]) < 1e-6 > float(zero["rest"]) and float(zero["smooth"]) == 0 and float(zero["still"]) == 0 < float(zero["far"])
-    seen = recipe.losses(right, points, points, torch.ones(1, 32, 32), recipe.STILL["first"])
+    seen = recipe.losses(right, points, points, torch.ones(1, 32, 32))
     assert [float(seen[name]) for name in ("jaw", "rest")] == pytest.approx([0.05, 0.05]) and float(seen["still"]) > 0
