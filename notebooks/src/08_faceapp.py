@@ -303,8 +303,8 @@ check("half the strength is half of every arrow", 2 * half, whole)
 check("strength 0 gives back every bit", kilos(own, 0), own)
 three = torch.cat([images.resize(align.crop(kilos.apply_to_photo(photo, strength), alignment, 512), 256) for strength in (-2, 0, 2)])
 pictures = torch.cat([torch.cat([kilos(own[:1], strength) for strength in (-2, 0, 2)]), three])
-fig = plot.strip(pictures, titles=2 * ["-2 steps", "as it was", "+2 steps"], caption="The filter on a generated person and on a photo: only the jaw and the cheeks move.")
-plot.show(fig, alt="A generated man and the astronaut, three times each: with narrower cheeks and jaw, as they were, and with wider ones; eyes, mouth and what is behind stay.")
+fig = plot.strip(pictures, titles=2 * ["-2 steps", "as it was", "+2 steps"], caption="The filter on a generated person and on a photo: jaw and cheeks move. At -2 steps, ears are stretched.")
+plot.show(fig, alt="A generated man and the astronaut, three times each: with narrower cheeks and jaw, as they were, and with wider ones; eyes, mouth and what is behind stay. The ears beside the narrower cheeks are stretched.")
 
 # %% [markdown]
 # **Check your guess.** It draws nothing. No double chin, no hollow under a cheekbone, no new wall where a thinner cheek was: the pixels beside it are stretched. For an edit in
