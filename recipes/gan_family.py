@@ -29,7 +29,7 @@ from dvlatent.training import progress
 from dvlatent.types import Image
 from dvlatent.zoo import load
 
-SIDE_PX, COMPARED, SHOWN = 64, 500, 48  # of the faces in the pool; faces in a distance; faces that the record keeps
+SIDE_PX, COMPARED, SHOWN = 64, 500, 36  # of the faces in the pool; faces in a distance; faces that the record keeps
 CHECK, KIMG = 150, 4.0  # steps from one saved state to the next; thousand pictures in which a new size fades in, and as many to settle
 
 

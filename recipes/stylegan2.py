@@ -12,69 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import LICENSE, command, face_pixels, parser, run
-from torch import Tensor, nn
+from common import LICENSE, command, face_pixels, half, parser, run
+from torch import Tensor
 
 from dvlatent import checkpoint, images
 from dvlatent.cli.gan import measure_of, train_network
+from dvlatent.gan.dcgan import DCGAN, DCGANDiscriminator
 from dvlatent.gan.train import TrainConfig, TrainStep, train
 from dvlatent.stylegan.stylegan2_train import StyleGAN2TrainConfig, sizes_for
 from dvlatent.training import progress
-from dvlatent.types import W, Ws, Z
 
 SIDE_PX, BATCH, SAMPLES, EVERY = 64, 16, 5000, 500
-
-
-class DCGAN(nn.Module):
-    """The generator of Radford et al. 2016 for 64 px: transposed convolutions and batch norm. Its w is z."""
-
-    num_layers, resolution = 1, SIDE_PX
-
-    def __init__(self, width: int = 32, z_dim: int = 100) -> None:
-        super().__init__()
-        self.z_dim = self.w_dim = z_dim
-        self.register_buffer("w_mean", torch.zeros(z_dim))
-        layers: list[nn.Module] = [nn.ConvTranspose2d(z_dim, 8 * width, 4, bias=False)]
-        for channels in (8 * width, 4 * width, 2 * width, width):
-            out = 3 if channels == width else channels // 2
-            layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.ConvTranspose2d(channels, out, 4, stride=2, padding=1, bias=False)]
-        self.layers = nn.Sequential(*layers, nn.Tanh()).apply(_small_weights)
-
-    def mapping(self, z: Z) -> W:
-        """z itself."""
-        return z
-
-    def synthesis(self, ws: Ws) -> Tensor:
-        """[batch, 1, z] -> [batch, 3, 64, 64]."""
-        return self(ws[:, 0])
-
-    def forward(self, z: Z) -> Tensor:
-        """[batch, z] -> [batch, 3, 64, 64]."""
-        return self.layers(z[:, :, None, None]).float()
-
-
-class DCGANDiscriminator(nn.Module):
-    """Its opponent: strided convolutions, batch norm, leaky ReLU."""
-
-    def __init__(self, width: int = 32) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1, bias=False), nn.LeakyReLU(0.2)]
-        for channels in (width, 2 * width, 4 * width):
-            layers += [
-                nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(2 * channels),
-                nn.LeakyReLU(0.2),
-            ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, bias=False)).apply(_small_weights)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """[batch, 3, 64, 64] -> [batch]."""
-        return self.layers(image).flatten().float()
-
-
-def _small_weights(module: nn.Module) -> None:
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        nn.init.normal_(module.weight, 0.0, 0.02)
 
 
 class Faces:
@@ -103,18 +51,21 @@ def train_dcgan(pixels: np.ndarray, kept: Path, steps: int) -> Iterator[TrainSte
 
 
 def make(out: Path, pool: Path, steps: int = 5000, faces: int = 20_000) -> None:
-    """Train both, measure both, write the StyleGAN2."""
+    """Train both, measure both, write the StyleGAN2 and, beside it, dcgan.safetensors."""
     pixels, folder = face_pixels(pool, faces), pool / "stylegan2"
     config = StyleGAN2TrainConfig(steps=steps, batch=BATCH, lazy_path=8, ada_target=1.0, bf16=True)  # so few are not learned by heart
     network = folder / "network.safetensors"
     if not network.exists() or checkpoint.load(network, "stylegan2")[1]["scores"]["images_seen"] < steps * BATCH:
         train_network(pixels, folder, sizes_for(SIDE_PX), config, every=EVERY, samples=SAMPLES, about={"licence": LICENSE})
     *_, last = train_dcgan(pixels, folder / "dcgan.safetensors", steps)
-    measure = measure_of(pixels, SAMPLES)
-    peers = [measure(peer.eval())["frechet"] for peer in (last.generator, last.ema)]
+    measure, about = measure_of(pixels, SAMPLES), {"command": command("stylegan2", out, steps=steps, faces=faces), "licence": LICENSE}
+    peers = {peer: measure(peer.eval()) for peer in (last.generator, last.ema)}
+    better = min(peers, key=lambda peer: peers[peer]["frechet"])  # its weights as they are, or their average
+    description = {"kind": "dcgan", "width": better.width, "scores": {**peers[better], "images_seen": steps * BATCH}}
+    checkpoint.save(out.with_name("dcgan.safetensors"), half(better), {**about, **description})
     tensors, description = checkpoint.load(network, "stylegan2")
-    description["scores"]["frechet_dcgan"] = min(peers)  # its weights as they are, or their average: the better one
-    checkpoint.save(out, tensors, {**description, "command": command("stylegan2", out, steps=steps, faces=faces)})
+    description["scores"]["frechet_dcgan"] = peers[better]["frechet"]
+    checkpoint.save(out, tensors, {**description, **about})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dvlatent import checkpoint, load, normal
 from dvlatent.checkpoint import WEIGHTS
 from dvlatent.errors import ShapeError
 from dvlatent.gan.biggan import Attention, BigDiscriminator, BigGAN, ConditionalNorm, orthogonal_penalty, truncated_normal
+from dvlatent.gan.dcgan import DCGAN, DCGANDiscriminator
 from dvlatent.gan.progressive import EqualizedConv, ProgressiveDiscriminator, ProgressiveGAN, level_at, pixel_norm, whole_and_fade
 from dvlatent.gan.stackgan import Caption, StackDiscriminator, StageOne, StageTwo, caption, tokens
 from dvlatent.gan.train import TrainConfig, train
@@ -27,6 +28,15 @@ def progressive(level):
     for net in nets:
         net.level.fill_(level)
     return nets
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_the_dcgan_is_the_published_one_at_half_its_width(shipped):
+    """4 x 4 kernels, 64 px; at width 64 the generator of Radford et al. has 3,576,704 numbers that are learned."""
+    generator = load("dcgan") if shipped else DCGAN().eval().requires_grad_(False)
+    assert first_broken(generator) == "" and generator.width == 32
+    assert sum(value.numel() for value in DCGAN(64).parameters()) == 3_576_704
+    assert DCGANDiscriminator()(torch.zeros(2, 3, 64, 64)).shape == (2,)
 
 
 @pytest.mark.parametrize("shipped", [False, True])

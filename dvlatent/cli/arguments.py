@@ -102,7 +102,7 @@ def add_psi(command: argparse.ArgumentParser, psi: float = 0.7) -> None:
 
 def add_generator(command: argparse.ArgumentParser) -> None:
     """Add the option of another generator than the one of faces at 1024 px."""
-    words = "draw with another generator: toy, or the .safetensors file of a StyleGAN2 (default faces)"
+    words = "draw with another generator: toy, stylegan2-64, or the .safetensors file of a StyleGAN2 (default faces)"
     command.add_argument("--generator", default="faces", metavar="NAME", help=words)
 
 
@@ -112,7 +112,7 @@ def generator_of(arguments: argparse.Namespace) -> Generator:
     from dvlatent.zoo import load
 
     if not isinstance(generator := load(arguments.generator), Generator):
-        raise ShapeError(f"--generator {arguments.generator} draws nothing: give faces, toy, or the file of a StyleGAN2.")
+        raise ShapeError(f"--generator {arguments.generator} draws nothing: give faces, toy, stylegan2-64, or the file of a StyleGAN2.")
     return generator
 
 
