@@ -18,6 +18,7 @@ from dvlatent.gan.dcgan import DCGAN, DCGANDiscriminator
 from dvlatent.gan.progressive import EqualizedConv, ProgressiveDiscriminator, ProgressiveGAN, level_at, pixel_norm, whole_and_fade
 from dvlatent.gan.stackgan import Caption, StackDiscriminator, StageOne, StageTwo, caption, tokens
 from dvlatent.gan.train import TrainConfig, train
+from dvlatent.metrics.latent import PathConfig, path_lengths, trimmed_mean
 
 SMALL = (8, 8, 8)
 
@@ -37,6 +38,13 @@ def test_the_dcgan_is_the_published_one_at_half_its_width(shipped):
     assert first_broken(generator) == "" and generator.width == 32
     assert sum(value.numel() for value in DCGAN(64).parameters()) == 3_576_704
     assert DCGANDiscriminator()(torch.zeros(2, 3, 64, 64)).shape == (2,)
+
+
+def test_the_shipped_stylegan2_is_a_generator_whose_w_is_straighter_than_its_z():
+    generator = load("stylegan2-64")
+    assert first_broken(generator) == ""
+    lengths = [trimmed_mean(path_lengths(generator, load("perceptual"), space, PathConfig(pairs=16))) for space in "wz"]
+    assert lengths[0] < 0.6 * lengths[1]
 
 
 @pytest.mark.parametrize("shipped", [False, True])

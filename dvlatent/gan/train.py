@@ -75,7 +75,7 @@ def train(
     """Train both networks in place, on `images` [picture, ...], one `TrainStep` per update of the generator (Goodfellow et al. 2014).
 
     With `labels` [picture, ...], both networks are called with them. `regularizer`, of the generator that has just drawn, is added to the
-    generator's loss. `resume` goes on from a file of `step.save`, bit for bit; a run that is complete gives its last step once more.
+    generator's loss. `resume` goes on from a file of `step.save`, bit for bit.
     `accelerator` (of the package accelerate) divides each batch among its processes; they all compute the same step.
     Raises TrainingDiverged when a loss is infinite or undefined, ShapeError for a config or a batch that cannot be trained on,
     CheckpointError for a file that does not belong to this run.
@@ -99,9 +99,6 @@ def train(
     def augmented(image: Tensor) -> Tensor:
         return image if augment is None else augment(image, augment.draw(config.batch, state.rng)[mine].to(weight.device))
 
-    if state.index >= config.steps:
-        values = state.tensors["losses"].tolist()
-        yield TrainStep(state.index - 1, state.index * config.batch, *values, generator, ema, discriminator, state.save)
     for index in range(state.index, config.steps):
         state.scale_lr(cooldown(index, config.steps, config.cooldown))
         losses = state.tensors["losses"]

@@ -120,7 +120,7 @@ morph(faces, a, b)
 #
 # ## The road
 #
-# The lessons in colour are here; the pale ones are still to come.
+# All twelve lessons are here.
 
 # %%
 plot.show_map(current="00")

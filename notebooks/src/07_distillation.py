@@ -273,7 +273,7 @@ print(f"the student reaches {reached:.1f} of the teacher's ageing")
 # and color was enough for it. A number that says "as old as the teacher" while the eye says "bleach" is a wrong instrument, so we built others:
 #
 # - blur the *change* to 32 pixels, too coarse for any line, and ask again: an ageing that survives this needs no wrinkle;
-- ask a second judge, which reads the face at 224 pixels and was taught by somebody else;
+# - ask a second judge, which reads the face at 224 pixels and was taught by somebody else;
 # - measure how finely the skin is drawn in five patches without eyes, brows and mouth, before and after;
 # - measure how far the color of the skin moves (ΔE, about 1 is just visible).
 #
