@@ -274,9 +274,9 @@ def _edited(
         before = torch.cat([crop(frames[i], alignment, steps[0][0].size_px) for i, alignment, _ in jobs])
         changes, flows = edit_of(before, steps)
         for at, (i, alignment, weight) in enumerate(jobs):
-            frames[i], one = frames[i].clone(), slice(at, at + 1)
-            flow = None if flows is None else flows[one]
-            for rows, columns, more in parts(frames[i].clone(), in_tone(before[one], changes[one]), flow, alignment, weight):
+            frame, one = frames[i], slice(at, at + 1)
+            frames[i], flow = frame.clone(), None if flows is None else flows[one]
+            for rows, columns, more in parts(frame, in_tone(before[one], changes[one]), flow, alignment, weight):
                 window = frames[i][:, :, rows, columns]
                 window.copy_((window + 127.5 * more).round_().clamp_(0, 255))
     for frame, (_, times) in zip(frames, waiting, strict=True):
