@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from PIL import ImageOps
 from skimage import data
 from test_lessons_lab import FLAGS, browser  # noqa: F401  (a fixture)
 
 from dvlatent import images
 from dvlatent.cli.app import read_pages, serving
+from dvlatent.distillation.filter import in_tone
 from dvlatent.faces.align import Alignment, crop, paste_back
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +105,7 @@ def changed(page):
 
 
 def photos():
-    """Ten photos of one person: sizes, turns, and a face at the edge."""
+    """Photos of one person: sizes, turns, a face at the edge, without colors, toned."""
     whole = Pillow.fromarray(data.astronaut())
     for size in (300, 512, 900, 1600):
         yield whole.resize((size, size), Pillow.Resampling.LANCZOS)
@@ -112,6 +114,10 @@ def photos():
     yield whole.crop((150, 20, 330, 250))  # the square leaves the photo on every side
     yield whole.crop((0, 0, 512, 240)).resize((1024, 480), Pillow.Resampling.BICUBIC)
     yield whole.transpose(Pillow.Transpose.FLIP_LEFT_RIGHT)
+    gray = whole.convert("L")
+    yield gray
+    yield ImageOps.colorize(gray, (40, 22, 8), (255, 240, 214), mid=(160, 120, 80))  # sepia
+    yield whole.resize((160, 160), Pillow.Resampling.LANCZOS)  # too small a face for the large network
 
 
 ENGINE = """async ([photo, strength, runtime]) => {
@@ -148,8 +154,8 @@ def test_the_page_and_python_make_the_same_picture(visit):
         theirs, made = through_the_page(page, pixels, strength)
         ours = images.from_uint8(pixels)
         alignment = Alignment(tuple(map(tuple, made["quad"])), pixels.shape[:2])
-        before = crop(ours, alignment, older.size_px)
-        laid = paste_back(torch.zeros_like(ours), (older(before, strength) - before) / 2, alignment)
+        before = crop(ours, alignment, older.working_px(alignment.size_px, photo=True))
+        laid = paste_back(torch.zeros_like(ours), in_tone(before, older(before, strength) - before) / 2, alignment)
         wanted = images.to_uint8(torch.where(laid == 0, ours, (ours + 2 * laid).clamp(-1, 1)))[0].astype(int)
         away = np.abs(theirs - wanted)
         outside = (laid == 0).all(1)[0].numpy()
@@ -167,7 +173,7 @@ def test_a_graphics_processor_makes_the_same_picture(browser, visit):  # noqa: F
         if not page.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
             pytest.skip("this browser has no WebGPU")
         assert page.evaluate("document.body.dataset.runtime") == "wasm"  # a computed one would be slow
-        pixels = data.astronaut()
+        pixels = np.asarray(Pillow.fromarray(data.astronaut()).resize((160, 160)))  # a small face, for its small network
         (plain, _), (theirs, made) = through_the_page(page, pixels, 2), through_the_page(visit(chromium), pixels, 2, "webgpu")
         assert made["runtime"] == "webgpu"
         assert np.abs(theirs - plain).max() <= 1 and np.abs(theirs - pixels).max() > 8

@@ -270,7 +270,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from dvlatent.zoo import load
 
     if arguments.web and arguments.large:
-        raise ShapeError("a page takes the network for 256 px: give --web or --large, not both.")
+        raise ShapeError("a page takes both networks, for faces of 256 px and of 512 px: leave --large out.")
     if arguments.web:
         check_folder(arguments.out)
     else:
@@ -279,10 +279,10 @@ def _export(arguments: argparse.Namespace) -> int:
     if not isinstance(one, Filter):
         raise ShapeError(f"'{arguments.what}' is no filter; those that we ship: {', '.join(shipped('-filter')) or 'none'}.")
     if arguments.web:
-        for ending in (".onnx", ".weights"):
+        for ending in (".onnx", ".weights", *(["-large.onnx"] if one.large else [])):
             check_out(arguments.out / f"{one.name}{ending}", arguments.overwrite)
         about = export_web(one, arguments.out)
-        files = [arguments.out / about[name] for name in ("file", "weights")]
+        files = [arguments.out / about[name] for name in ("file", "large", "weights") if name in about]
     else:
         files = [export_onnx(one, arguments.out, arguments.large)]
     print(f"{', '.join(map(str, files))}: {one.name}, {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")

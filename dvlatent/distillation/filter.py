@@ -306,7 +306,8 @@ def export_onnx(one: Filter, out: str | os.PathLike[str], large: bool = False) -
 
 
 def export_web(one: Filter, folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Write a filter for a page: NAME.onnx is its graph, NAME.weights its numbers, rounded. Returns what the page must know of it.
+    """Write a filter for a page: NAME.onnx is its graph, NAME-large.onnx that of the network for large faces if it has one, and
+    NAME.weights the numbers of both, rounded. Returns what the page must know of it.
 
     The large convolutions take 8 bits a number, with a scale of 16 bits for each kernel; all else takes 16 bits. `parts` lists, weight by
     weight, [how many numbers, how many of them share a scale (0: none, 16 bits)]; the file holds what is in 16 bits first, then the bytes.
@@ -321,24 +322,31 @@ def export_web(one: Filter, folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise ShapeError(f"the page adds colors, and the filter '{one.name}' moves pixels: it has no place there. Say export_onnx.")
     if not Path(folder).is_dir():
         raise ShapeError(f"there is no folder {folder}. Make it first, or name another one.")
-    graph = export_onnx(one, Path(folder, f"{one.name}.onnx"))
-    model, file, parts, half, whole, offset = onnx.load(graph), graph.with_suffix(".weights"), [], [], [], 0
-    for tensor in model.graph.initializer:
-        weights = onnx.numpy_helper.to_array(tensor)
-        if weights.dtype != np.float32 or weights.size < 64:
-            continue
-        narrow, scales = quantize(weights)
-        parts.append([weights.size, weights.size // scales.size if scales.size else 0])
-        (whole if scales.size else half).append(narrow.tobytes())
-        half.extend([scales.tobytes()] if scales.size else [])
-        set_external_data(tensor, location=file.name, offset=offset, length=4 * weights.size)
-        tensor.ClearField("raw_data")
-        offset += 4 * weights.size
-    with images.draft(graph) as part:
-        part.write_bytes(model.SerializeToString())
+    graphs = [export_onnx(one, Path(folder, f"{one.name}.onnx"))]
+    if one.large is not None:
+        graphs.append(export_onnx(one, Path(folder, f"{one.name}-large.onnx"), large=True))
+    file, parts, half, whole, known, end = graphs[0].with_suffix(".weights"), [], [], [], {}, 0
+    for graph in graphs:
+        model = onnx.load(graph)
+        for tensor in model.graph.initializer:
+            weights = onnx.numpy_helper.to_array(tensor)
+            if weights.dtype != np.float32 or weights.size < 64:
+                continue
+            same = weights.tobytes()
+            if same not in known:  # the large network has all of the other one's weights
+                narrow, scales = quantize(weights)
+                parts.append([weights.size, weights.size // scales.size if scales.size else 0])
+                (whole if scales.size else half).append(narrow.tobytes())
+                half.extend([scales.tobytes()] if scales.size else [])
+                known[same], end = end, end + 4 * weights.size
+            set_external_data(tensor, location=file.name, offset=known[same], length=4 * weights.size)
+            tensor.ClearField("raw_data")
+        with images.draft(graph) as part:
+            part.write_bytes(model.SerializeToString())
     with images.draft(file) as part:
         part.write_bytes(b"".join(half + whole))
-    about = {"name": one.name, "file": graph.name, "weights": file.name, "parts": parts, "unit": one.unit}
+    about = {"name": one.name, "file": graphs[0].name, "weights": file.name, "parts": parts, "unit": one.unit}
+    about |= {"large": graphs[1].name} if one.large is not None else {}
     return {**about, "low": one.low, "high": one.high, "size_px": one.size_px}
 
 

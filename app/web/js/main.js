@@ -237,7 +237,7 @@ async function showStrip() {
   const values = [filter.low, filter.low / 2, 0, filter.high / 2, filter.high];
   say(text.working);
   try {
-    const sheet = await engine.call("strip", { dial: filter.name, values, face: [...chosen][0] ?? 0, size: filter.size_px });
+    const sheet = await engine.call("strip", { dial: filter.name, values, face: [...chosen][0] ?? 0 });
     const canvas = $("strip-canvas");
     [canvas.width, canvas.height] = [sheet.width, sheet.height];
     show(canvas, sheet);

@@ -41,6 +41,18 @@ export function shrink(image, height, width) {
   return separable(image, kernel(image.width, width), kernel(image.height, height));
 }
 
+/** A resize to [height, width] as `images.resize` enlarges: bicubic, and within the range of the picture. */
+export function enlarge(image, height, width) {
+  const out = separable(image, cubicTaps(image.width, width), cubicTaps(image.height, height));
+  let low = Infinity, high = -Infinity;
+  for (const value of image.data) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  for (let i = 0; i < out.data.length; i++) out.data[i] = Math.min(Math.max(out.data[i], low), high);
+  return out;
+}
+
 /** A resize by Lanczos' filter with three lobes, as Pillow does it. */
 export function lanczos(image, height, width) {
   return separable(image, lanczosTaps(image.width, width), lanczosTaps(image.height, height));
@@ -53,6 +65,11 @@ function boxTaps(from, to) {
 
 function triangleTaps(from, to) {
   return taps(from, to, 1, (x) => Math.max(0, 1 - Math.abs(x)));
+}
+
+function cubicTaps(from, to) {
+  const inner = (x) => (1.5 * x - 2.5) * x * x + 1, outer = (x) => ((-0.5 * x + 2.5) * x - 4) * x + 2;
+  return taps(from, to, 2, (x) => (Math.abs(x) < 1 ? inner(Math.abs(x)) : Math.abs(x) < 2 ? outer(Math.abs(x)) : 0));
 }
 
 function lanczosTaps(from, to) {

@@ -1,13 +1,14 @@
 // The engine, in a worker so that the page stays quick: finds faces, runs the filters, lays the change over the photo.
 
 import { Human } from "../vendor/human/human.esm.js";
-import { boxAround, crop, layOver, squareOfMesh } from "./align.js";
+import { boxAround, crop, inTone, layOver, sideOf, squareOfMesh } from "./align.js";
+import { enlarge, shrink } from "./raster.js";
 import { Tracks } from "./tracks.js";
 
 const SEARCH_PX = 1280; // the longer side of the picture in which faces are searched
 const SURE = 0.5; // how sure the detector must be of a face
 
-let ort, providers, human, filters, sessions = {}, photo = null, place, faces = [], tracks = new Tracks(), turn = 0;
+let ort, providers, human, filters, sessions = {}, photo = null, place, faces = [], crops = [], tracks = new Tracks(), turn = 0;
 
 const handlers = {
   /** Load the runtime, the detector and the list of filters. `runtime` "wasm" or "webgpu" is asked for, otherwise chosen. */
@@ -30,7 +31,7 @@ const handlers = {
       },
     });
     await human.load();
-    await session(filters[0]);
+    await session(filters[0], false);
     return { result: { filters, runtime: providers[0], threads: ort.env.wasm.numThreads } };
   },
 
@@ -41,22 +42,26 @@ const handlers = {
     photo = found.length ? pixelsOf(bitmap, place) : null;
     bitmap.close();
     faces = found.map(({ quad }) => quad.map(([x, y]) => [x - place.left, y - place.top]));
+    crops = [];
     return { result: { faces: found, width, height } };
   },
 
   /** That part of the photo, with the dials' edits on the chosen faces, as RGBA bytes; and where it lies. */
   async apply({ dials, chosen }) {
     const result = { ...photo, data: new Uint8ClampedArray(photo.data) };
-    for (const index of chosen) await edit(result, faces[index], dials, false);
+    for (const index of chosen) {
+      const before = cropOf(index, Math.max(...used(dials).map((filter) => sizeFor(filter, faces[index]))));
+      await edit(result, before, faces[index], dials);
+    }
     return answer(result, { left: place.left, top: place.top });
   },
 
   /** One face at several strengths, side by side: `values` are strengths of the filter `dial`. */
-  async strip({ dial, values, face, size }) {
-    const before = crop(photo, faces[face], size);
+  async strip({ dial, values, face }) {
+    const chosen = filters.find((filter) => filter.name === dial), size = sizeFor(chosen, faces[face]), before = cropOf(face, size);
     const sheet = { width: size * values.length, height: size, data: new Uint8ClampedArray(4 * size * size * values.length) };
     for (const [i, value] of values.entries()) {
-      const after = value ? await run(filters.find((filter) => filter.name === dial), before, value) : before;
+      const after = value ? await run(chosen, before, value) : before;
       for (let y = 0; y < size; y++) {
         for (let x = 0; x < size; x++) {
           const to = 4 * (y * sheet.width + i * size + x);
@@ -78,13 +83,13 @@ const handlers = {
     const seen = performance.now();
     for (const { quad, weight } of found) {
       const eased = Object.fromEntries(Object.entries(dials).map(([name, value]) => [name, value * weight]));
-      await edit(picture, quad, eased, true);
+      if (used(eased).length) await edit(picture, crop(picture, quad, used(eased)[0].size_px, true), quad, eased);
     }
     return answer(picture, { faces: found.length, ms: { find: seen - began, edit: performance.now() - seen } });
   },
 
   async forget() {
-    photo = null, faces = [], tracks = new Tracks();
+    photo = null, faces = [], crops = [], tracks = new Tracks();
     return { result: null };
   },
 };
@@ -130,39 +135,50 @@ async function find(bitmap) {
     .sort((a, b) => b.box[2] * b.box[3] - a.box[2] * a.box[3]);
 }
 
-async function edit(picture, quad, dials, quick) {
-  const used = filters.filter((filter) => dials[filter.name]);
-  if (!used.length) return;
-  const before = crop(picture, quad, used[0].size_px, quick);
-  if (!before) return;
+const used = (dials) => filters.filter((filter) => dials[filter.name]);
+
+/** The size at which a face of a photo is worked on: twice the filter's own where it can, for lines and hair are cleaner there. */
+const sizeFor = ({ large, size_px }, quad) => (large && sideOf(quad) >= 0.5 * size_px ? 2 * size_px : size_px);
+
+/** A face of the photo, cut out once. */
+function cropOf(index, size) {
+  if (size > 0 && crops[index]?.width !== size) crops[index] = crop(photo, faces[index], size);
+  return crops[index];
+}
+
+async function edit(picture, before, quad, dials) {
+  if (!before || !used(dials).length) return;
   let now = before;
-  for (const filter of used) now = await run(filter, now, dials[filter.name]);
-  const change = { ...now, data: new Float32Array(now.data.length) };
-  for (let i = 0; i < change.data.length; i++) change.data[i] = now.data[i] - before.data[i];
-  layOver(picture, change, quad);
+  for (const filter of used(dials)) now = await run(filter, now, dials[filter.name]);
+  layOver(picture, inTone(before, differenceOf(now, before)), quad);
 }
 
+/** A face after a filter. One network knows small faces only: it works on a smaller copy, and what it adds is enlarged. */
 async function run(filter, face, strength) {
-  const network = await session(filter);
-  const size = face.width;
-  const image = new ort.Tensor("float32", face.data, [1, 3, size, size]);
+  const large = Boolean(filter.large) && face.width === 2 * filter.size_px, size = large ? face.width : filter.size_px;
+  const small = shrink(face, size, size), network = await session(filter, large);
+  const image = new ort.Tensor("float32", small.data, [1, 3, size, size]);
   const { edited } = await network.run({ image, strength: new ort.Tensor("float32", [strength], [1]) });
-  const data = new Float32Array(edited.data.length);
-  for (let i = 0; i < data.length; i++) data[i] = Math.min(Math.max(edited.data[i], -1), 1);
+  const after = { ...small, data: edited.data.map((value) => Math.min(Math.max(value, -1), 1)) };
   edited.dispose?.();
-  return { ...face, data };
+  if (size === face.width) return after;
+  const change = enlarge(differenceOf(after, small), face.height, face.width);
+  return { ...face, data: face.data.map((value, i) => Math.min(Math.max(value + change.data[i], -1), 1)) };
 }
 
-function session(filter) {
-  sessions[filter.name] ??= begin(filter).catch((error) => {
-    delete sessions[filter.name]; // so that the next try asks again
+const differenceOf = (after, before) => ({ ...after, data: after.data.map((value, i) => value - before.data[i]) });
+
+function session(filter, large) {
+  const name = large ? filter.large : filter.file;
+  sessions[name] ??= begin(filter, name).catch((error) => {
+    delete sessions[name]; // so that the next try asks again
     throw error;
   });
-  return sessions[filter.name];
+  return sessions[name];
 }
 
 /** The network of a filter. Its weights come in 8 and 16 bits and are widened here: a quarter of the way over the wire, all the speed. */
-async function begin({ folder, file, weights, parts }) {
+async function begin({ folder, weights, parts }, file) {
   const [graph, narrow] = await Promise.all([file, weights].map((name) => bytesOf(folder + name)));
   const options = { executionProviders: providers, graphOptimizationLevel: "all", logSeverityLevel: 3 };
   return ort.InferenceSession.create(new Uint8Array(graph), { ...options, externalData: [{ path: weights, data: widened(narrow, parts) }] });
