@@ -1,10 +1,11 @@
-"""The age filter and the edit that taught it: years by four readers, and what else changes.
+"""The age filter and the edit that taught it: years by five readers, and what else changes.
 
     python benchmarks/ageing.py [--faces 40] [--first-seed 20000] [--filter FILE] [--edit FILE --amounts 1] [--readers build/readers]
 
 Faces are full renders at 256 px, psi 0.8, the first from a seed on that the finder takes for 20 or older: nothing was trained on them.
-face-api had no part in any training, faceres taught the edit; both come through npm's client into --readers. The last lines give the
-years of the dial, as the mean of the two medians, and how near single faces come to the years that they are asked for.
+face-api had no part in any training, faceres taught the edit; both come through npm's client into --readers. The last lines, which
+other --strengths leave out, give the years of the dial, as the mean of the two medians, and how near single faces come to the years that
+they are asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 import dvlatent
 from dvlatent import images
+from dvlatent.distillation.filter import Filter
 from dvlatent.latents import broadcast, w_of
 from dvlatent.metrics.edits import measure
 from dvlatent.stats import bootstrap
@@ -29,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
 from tfjs import AGE_GENDER, FACE_API, FACERES, HUMAN, FaceApi, Faceres, fetch
 
 PSI, ADULT, STRENGTHS = 0.8, 20.0, (-2.0, -1.0, 1.0, 2.0)
+BATCH = 16  # faces at a time
 WISHED = (-10, 10, 15, 20, 25)  # years
 OUTSIDE = ("age by face-api", "age by faceres")
 
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--filter", default="age-filter", help="a filter by name or file; '' leaves it out (default age-filter)")
     parser.add_argument("--edit", default="age-edit", help="an edit by name or file; '' leaves it out (default age-edit)")
     parser.add_argument("--amounts", type=float, nargs="+", default=[1.0, -0.98], help="how often the edit is done (default 1 -0.98)")
+    parser.add_argument("--strengths", type=float, nargs="+", default=list(STRENGTHS), help="of the filter (default -2 -1 1 2)")
     parser.add_argument("--readers", type=Path, default=Path("build/readers"), help="folder that keeps the outside readers")
     parser.add_argument("--sheet", type=Path, help="write the faces to this picture, a row each: before, then as printed")
     chosen = parser.parse_args()
@@ -54,15 +58,15 @@ def main() -> None:
         afters |= {f"edit {amount:+g}": drawn(generator, (amount * edit)(ws)) for amount in chosen.amounts}
     if chosen.filter:
         one = dvlatent.load(chosen.filter)
-        afters |= {f"filter {strength:+g}": small(one(large, strength)) for strength in STRENGTHS}
+        afters |= {f"filter {strength:+g}": filtered(one, large, strength) for strength in chosen.strengths}
     found = {name: measure(before, after, parts, readers, identity) for name, after in afters.items()}
     for name, row in found.items():
         print(name, *(f"  {what:16} {value.value:7.2f}  ({value.low:.2f} to {value.high:.2f})" for what, value in row.items()), sep="\n")
-    if chosen.filter:
+    if chosen.filter and chosen.strengths == list(STRENGTHS):
         years = [round(float(np.mean([found[f"filter {strength:+g}"][reader].value for reader in OUTSIDE])), 1) for strength in STRENGTHS]
         print(f'"years": {{"strength": {list(STRENGTHS)}, "years": {years}}}')
         for wished in WISHED if one.dial else ():
-            got = year_changes(readers, before, small(one(large, one.strength_of(wished))))
+            got = year_changes(readers, before, filtered(one, large, one.strength_of(wished)))
             near, middle = bootstrap(np.abs(got - wished) <= 5, np.mean), bootstrap(got, np.median)
             print(f"wished {wished:+d} years, got {middle.value:+.0f} ({middle.low:+.0f} to {middle.high:+.0f});", end=" ")
             print(f"within 5 years for {near.value:.0%} ({near.low:.0%} to {near.high:.0%})")
@@ -75,7 +79,8 @@ def main() -> None:
 def year_changes(readers: dict[str, nn.Module], before: Image, after: Image) -> np.ndarray:
     """How much older each face became, by the mean of the two outside readers."""
     outsiders = [readers[name.removeprefix("age by ")] for name in OUTSIDE]
-    changes = [reader(after)[:, 0] - reader(before)[:, 0] for reader in outsiders]
+    pieces = [slice(at, at + BATCH) for at in range(0, len(before), BATCH)]
+    changes = [torch.cat([(reader(after[one]) - reader(before[one]))[:, 0] for one in pieces]) for reader in outsiders]
     return torch.stack(changes).mean(dim=0).numpy()
 
 
@@ -94,7 +99,7 @@ class BothWays(nn.Module):
 def outside(folder: Path) -> dict[str, nn.Module]:
     """The readers; the first one measures what is left without lines."""
     theirs = {"face-api": FaceApi(*fetch(FACE_API, AGE_GENDER, folder)), "faceres": Faceres(*fetch(HUMAN, FACERES, folder))}
-    ours = {"finder": dvlatent.load("attributes"), "judge": dvlatent.load("judge")}
+    ours = {"finder": dvlatent.load("attributes"), "judge": dvlatent.load("judge"), "judge-224": dvlatent.load("judge-224")}
     return {name: BothWays(reader) for name, reader in {**theirs, **ours}.items()}
 
 
@@ -115,6 +120,11 @@ def adults(generator: nn.Module, finder: nn.Module, wanted: int, first_seed: int
 def drawn(generator: nn.Module, ws: Ws, size_px: int = 256) -> Image:
     """Full renders, reduced."""
     return torch.cat([as_bytes(images.resize(generator.synthesis(one[None]), size_px)) for one in ws])
+
+
+def filtered(one: Filter, faces: Image, strength: float) -> Image:
+    """Faces after a filter, as they are read."""
+    return torch.cat([small(one(faces[at : at + BATCH], strength)) for at in range(0, len(faces), BATCH)])
 
 
 def small(faces: Image) -> Image:

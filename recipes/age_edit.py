@@ -1,15 +1,13 @@
 """Search for an edit of age that keeps the person: `python recipes/age_edit.py age-edit --out age-edit.safetensors`, ten minutes.
 
 The reader that pulls is one of real people's ages (`tfjs.Faceres`, fetched through npm's client into --pool), with a part of the finder, so
-that neither is fooled alone. Skin and hair keep their colors, and what is surely background stays. `younger-edit` is found in the same way;
-`lined` and `plain` are teachers of the age filter only: one draws the deepest lines and likes to add glasses, the other adds none.
+that neither is fooled alone. Skin and hair keep their colors, and what is surely background stays. `younger-edit` is found in the same way.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,7 +16,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from common import LICENSE, parser, run
-from glasses import Glasses
 from tfjs import FACERES, HUMAN, Faceres, fetch
 from torch import Tensor, nn
 
@@ -67,14 +64,11 @@ class Plan:
     ages: tuple[float, float] = (4.0, 55.0)  # of the faces that it learns from
     first_seed: int = 800_000
     lips: float = LIPS  # weight of the squared change of their tint
-    glasses: float = 0.0  # weight of the squared rise of their log-odds
 
 
 PLANS = {
     "age-edit": Plan(1.0, 30.0, 240, 150, 1.12, identity_limit=0.45, lips=0.0),
     "younger-edit": Plan(-1.0, 26.0, 240, 200, 1.4, ages=(14.0, 70.0), first_seed=820_000),
-    "lined": Plan(1.0, 44.0, 320, 260, 1.12),
-    "plain": Plan(1.0, 44.0, 320, 260, 1.12, glasses=4.0),
 }
 
 
@@ -100,19 +94,6 @@ def kept(before: Image, after: Image, lips: float = LIPS) -> Tensor:
     redder = (tint(before) - tint(after)).square().mean()
     colors = SKIN * skin.mean(dim=0).square().mean() + SATURATION * richer + lips * redder
     return colors + BACKGROUND * (moved * beside).sum() / beside.sum()
-
-
-def price(plan: Plan, pool: Path) -> Callable[[Image, Image], Tensor]:
-    """`kept`, and what glasses cost: many old people wear them, so the reader of age is glad to see them."""
-    if not plan.glasses:
-        return partial(kept, lips=plan.lips)
-    glasses = Glasses(pool)
-
-    def both(before: Image, after: Image) -> Tensor:
-        rise = F.relu(glasses.log_odds(after) - glasses.log_odds(before))
-        return kept(before, after, plan.lips) + plan.glasses * rise.square().mean()
-
-    return both
 
 
 def tint(image: Image) -> Tensor:
@@ -149,7 +130,7 @@ def make(
         steps=plan.steps, goal=plan.goal, score_range=(low, high), identity_limit=plan.identity_limit, psi=0.8, first_seed=plan.first_seed,
         preserve={"male": 1.5, "finder_male": 0.3},
     )  # fmt: skip
-    amount, last, penalty = 2.0 * plan.sign, stop_after or plan.stop_after, price(plan, pool)
+    amount, last, penalty = 2.0 * plan.sign, stop_after or plan.stop_after, partial(kept, lips=plan.lips)
     search = optimize_edit(generator, start, reader, load("identity"), config, without=[gender], amount=amount, penalty=penalty)
     for step in progress(islice(search, last), last, lambda step: f"{step.gain:+.0f} years, identity {step.identity_distance:.2f}"):
         if step.index % SAVE_EVERY == SAVE_EVERY - 1 or step.index == last - 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from common import half, parser, run
-from last_training import HOLDOUT, PLANS, REACH, LastConfig, PairFiles, View, draw_pairs, train
+from last_training import HOLDOUT, LONG, PLANS, REACH, PairFiles, View, draw_pairs, train
 from torch import Tensor
 
 from dvlatent import checkpoint
@@ -24,7 +24,7 @@ from dvlatent.training import progress
 from dvlatent.types import Image
 from dvlatent.zoo import load
 
-SIZE, CROP, FIRST_BLOCK = 512, 256, 100  # of the pairs, of what is seen in one step; of their seeds
+SIZE, CROP, FIRST_BLOCK = 512, 256, 1000  # of the pairs, of what is seen in one step; of their seeds
 
 
 class Squares:
@@ -59,13 +59,14 @@ def make(out: Path, what: str, filter: Path, pool: Path, pairs: int, steps: int)
     draw_pairs(PLANS[what], folder, pairs, pool / "readers", FIRST_BLOCK, SIZE)
     dataset = PairFiles(folder)
     learn, kept = Subset(dataset, range(HOLDOUT, len(dataset))), pool / f"{what}-enhancer.run.safetensors"
-    config = replace(LastConfig(), steps=steps, lr=1e-3)
+    config = replace(LONG, steps=steps, lr=1e-3, ema_images=500)
     words = lambda step: " ".join(f"{name} {value:.3f}" for name, value in step.losses.items())  # noqa: E731
     torch.manual_seed(config.seed)
     trained = train(LocalEnhancer(), learn, load("perceptual"), config, kept, view=Squares(student))
     for step in progress(trained, config.steps, words):
         ema = step.ema
     ema.gain.mul_(PLANS[what].bolder_near)
+    ema.own.copy_(torch.tensor(PLANS[what].own))
     about["enhancer"] = {**ema.sizes, "size_px": SIZE, "pairs": len(learn), "config": asdict(config)}
     about["enhancer"]["command"] = f"python recipes/enhancer.py {what} --filter {filter.name} --out {out.name}"
     checkpoint.save(out, {**half(student), **{f"enhancer.{name}": value for name, value in half(ema).items()}}, about)
@@ -73,6 +74,6 @@ def make(out: Path, what: str, filter: Path, pool: Path, pairs: int, steps: int)
 
 
 if __name__ == "__main__":
-    arguments = parser(__doc__, filter=Path("age-filter.safetensors"), pool=Path("build/filters"), pairs=380, steps=500)
+    arguments = parser(__doc__, filter=Path("age-filter.safetensors"), pool=Path("build/filters"), pairs=380, steps=650)
     arguments.add_argument("what", choices=list(PLANS), help="the edit of the filter")
     sys.exit(run(make, arguments, kept="Pairs and the run are kept in --pool; the same command goes on from there."))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import age_edit
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -31,17 +30,19 @@ from dvlatent.distillation.projected import ProjectedDiscriminator, hinge_discri
 from dvlatent.distillation.train import PairDataset, Subset, trial_scores
 from dvlatent.faces.detector import FaceCheck
 from dvlatent.latents import broadcast, w_of
-from dvlatent.metrics.edits import skin_detail
+from dvlatent.metrics.edits import skin_color, skin_detail
 from dvlatent.training import TrainingState, cooldown, ema_decay, progress, update_ema
 from dvlatent.types import Image
 from dvlatent.zoo import load
 
 HOLDOUT = 24  # pairs that the student never sees
 FIRST_SEED, BLOCK, PSI = 2_500_000, 16, 0.8  # of the pairs; seeds of a file
-SKIN, HAIR, LIPS, MOUTH = PARTS = 1, 2, 3, 4  # of a face, as masks
-Edits = Callable[[Path], Sequence[Edit]]
+SKIN, HAIR, LIPS, MOUTH = PARTS = 1, 2, 3, 4  # of a face, as masks; the fifth are the eyes
+EYES = 5
+Edits = Callable[[], Sequence[Edit]]
 LUMINANCE = (0.299, 0.587, 0.114)
 REACH = 2.0  # the largest strength
+LIGHT_SKIN = 25  # degrees of the individual typology angle (Chardon et al. 1991), from which skin is light
 View = tuple[tuple[Tensor, ...], Image, Image]  # a student's inputs, and the pictures before and after
 Viewer = Callable[[Image, Image, Tensor, torch.Generator], View]
 
@@ -58,6 +59,7 @@ class LastConfig:
     perceptual: float = 5.0  # of the perceptual distance
     adversarial: list[list[float]] = field(default_factory=lambda: [[60, 0.3]])  # of the discriminator: the first step of each weight
     coarse: float = 10.0  # of the mean absolute difference of 16-px means: colors
+    fine: float = 0.0  # of the difference in strength of the finest patterns
     reverse: float = 0.15  # fraction of the pairs that are turned round, strength included
     cooldown: float = 0.31  # fraction of the steps in which the learning rates fall
     ema_images: float = 500
@@ -79,42 +81,37 @@ class Plan:
     hair_stays: bool = False  # what is behind long hair, and where new hair ends, no student can know: it would paint a haze
     about: dict[str, Any] = field(default_factory=dict)  # what else the file says of the filter
     pairs: int = 1000  # at least
-    steps: int = 900  # updates of the student
+    training: LastConfig = LastConfig()
     bolder: float = 1.0  # times what the student adds: it hesitates where several pictures would do
     bolder_near: float = 1.0  # times what it adds together with its enhancer
+    own: tuple[float, float] = (1.0, 1.0)  # times what the enhancer adds itself, toward minus and toward plus
 
 
-def both(name: str) -> dict[str, Edits]:
-    """A direction's two ways, two steps each."""
-    return {"plus": lambda _: [2 * load(f"{name}-direction")], "minus": lambda _: [-2 * load(f"{name}-direction")]}
-
-
-def teachers(pool: Path) -> list[Edit]:
-    """Of older faces: deep lines first, without glasses where the first one puts them on. Searched for when they are first needed."""
-    files = [pool / f"{name}-edit.safetensors" for name in ("lined", "plain")]
-    for file in files:
-        if not file.exists():
-            age_edit.make(file, file.stem.removesuffix("-edit"), pool=pool)
-    return [load(file) for file in files]
+def moved(name: str, *times: float) -> Edits:
+    """An edit so many times: bold first, then milder, for the faces that the bold one turns into others."""
+    return lambda: [one * load(name) for one in times]
 
 
 STAY = {"yaw": 8.0, "pitch": 8.0, "roll": 3.0, "glasses": 0.15}
 NO_MOUTH = (SKIN, HAIR)
 GENDER = {"male": 0.4, "finder_male": 0.4}
 STILL = {"smile": 0.4, "mouth_open": 0.15}
-# what the dial is worth, the mean of two outside readers: the last line of benchmarks/ageing.py --first-seed 21000
-YEARS = {"years": {"strength": [-2.0, -1.0, 1.0, 2.0], "years": [-11.9, -7.7, 14.1, 27.1]}}
+LONG = LastConfig(cooldown=0.35, ema_images=2000, fine=30.0)
+# what the dial is worth, the mean of two outside readers: printed by benchmarks/ageing.py --size 512 --first-seed 21000
+YEARS = {"years": {"strength": [-2.0, -1.0, 1.0, 2.0], "years": [-15.6, -11.2, 16.2, 27.9]}}
 PLANS = {
     "age": Plan(
-        teachers, lambda _: [1.07 * load("younger-edit")], "age", 3.0, {**STAY, **GENDER, **STILL}, about=YEARS,
-        bolder=1.2, bolder_near=1.1,
+        moved("age-edit", 1.25, 1.0), moved("younger-edit", 1.6, 1.3, 1.0), "age", 4.0, {**STAY, **GENDER, **STILL}, about=YEARS,
+        pairs=1500, training=replace(LONG, steps=4900), bolder=1.05, bolder_near=1.1,
+        own=(0.3, 1.0),  # toward younger it smooths the skin too much: the photo's pores stay
     ),
     "smile": Plan(
-        **both("smile"), goal="smile", least=0.15, limits={**STAY, **GENDER, "age": 9.0}, recolored=NO_MOUTH, pairs=480, steps=600
+        moved("smile-direction", 2.0), moved("smile-direction", -2.5, -2.0), "smile", 0.15, {**STAY, **GENDER, "age": 9.0},
+        recolored=NO_MOUTH, pairs=480, training=replace(LONG, steps=700, ema_images=1000),
     ),
     "gender": Plan(
-        **both("gender"), goal="male", least=0.1, limits={**STAY, **STILL, "age": 12.0}, recolored=NO_MOUTH, person=0.9,
-        hair_stays=True, pairs=750, steps=500,
+        moved("gender-direction", 2.0), moved("gender-direction", -2.0), "male", 0.1, {**STAY, **STILL, "age": 12.0},
+        recolored=NO_MOUTH, person=0.9, hair_stays=True, pairs=750, training=LastConfig(steps=500),
     ),
 }  # fmt: skip
 
@@ -131,9 +128,17 @@ class Teacher:
 
     def __init__(self, plan: Plan, readers: Path) -> None:
         self.generator, self.identity, self.plan = load("faces"), load("identity"), plan
-        self.plus, self.minus = plan.plus(readers), plan.minus(readers)
+        self.plus, self.minus = plan.plus(), plan.minus()
         self.finder, self.landmarks, self.parts, self.clean = load("attributes"), load("landmarks"), load("face-parts"), FaceCheck()
         self.faceres, self.glasses = Faceres(*fetch(HUMAN, FACERES, readers)), Glasses(readers)
+
+    @torch.no_grad()
+    def wanted(self, seed: int) -> bool:
+        """All faces, but only half of the commonest: those of 18 to 38 with light skin."""
+        face = self.generator.preview(broadcast(w_of(self.generator, [seed], PSI), self.generator.num_layers)).clamp(-1, 1)
+        light, _, yellow = skin_color(face)[0].tolist()
+        common = 18 <= float(self.finder(face)[0, 0]) < 38 and np.degrees(np.arctan2(light - 50, yellow)) > LIGHT_SKIN
+        return not common or np.random.default_rng([seed, 11]).random() < 0.5
 
     @torch.no_grad()
     def pairs(self, seed: int, size_px: int = 256) -> Iterator[tuple[Image, Image, float, str]]:
@@ -156,9 +161,9 @@ class Teacher:
             yield before, after, strength, reason
 
     def masks(self, face: Image) -> Tensor:
-        """[batch, 5, size, size]: rest, skin, hair, lips, open mouth; found at 256 px."""
+        """[batch, 6, size, size]: rest, skin, hair, lips, open mouth, eyes; found at 256 px."""
         small = images.resize(face, 256)
-        return images.resize(torch.cat([self.parts(small), mouth(self.landmarks.points(small))], dim=1), face.shape[-1])
+        return images.resize(torch.cat([self.parts(small), outlined(self.landmarks.points(small))], dim=1), face.shape[-1])
 
     def scores(self, face: Image) -> dict[str, Any]:
         """All that the rules ask for, at 256 px."""
@@ -190,8 +195,8 @@ def refuse(plan: Plan, before: dict[str, Any], after: dict[str, Any], strength: 
 def mend(before: Image, after: Image, parts: Tensor, parts_after: Tensor, recolored: Sequence[int] = PARTS, hair: bool = False) -> Image:
     """The after, with the before's background, its mean colors of skin, lips and teeth, and hair of its hue, no more colorful.
 
-    `parts` are the soft masks of both pictures, [batch, 5, size, size]: what FaceParts gives, then what `mouth` gives. With `hair`, the
-    hair is put back too.
+    `parts` are the soft masks of both pictures, [batch, 6, size, size]: what FaceParts gives, then what `outlined` gives. With `hair`, the
+    hair is put back too. The eyes keep their color, pixel by pixel: the generator's children have blue ones.
     """
     was, now = (before + 1) / 2, (after + 1) / 2
     for part in recolored:
@@ -207,8 +212,16 @@ def mend(before: Image, after: Image, parts: Tensor, parts_after: Tensor, recolo
         gain = (old / new.clamp_min(0.02)).clamp(0.6, 1.6)
         enough = (both.sum(dim=(2, 3), keepdim=True) > 30).to(gain)
         now = now * (1 + enough * F.avg_pool2d(parts_after[:, [part]], 5, 1, 2) * (gain - 1))
+    now = same_eyes(was, now, parts_after[:, [EYES]])
     untouched = (parts[:, [0]] + parts[:, [HAIR]]).clamp(0, 1) if hair else parts[:, [0]]
     return (before + inside(1 - untouched) * (2 * now.clamp(0, 1) - 1 - before)).clamp(-1, 1)
+
+
+def same_eyes(was: Image, now: Image, eyes: Tensor) -> Image:
+    """The after with the hue of the before's eyes, and its own light there. Pictures in [0, 1]."""
+    light, dark = luminance(now), luminance(was)
+    color = light + (was - dark) * (light / dark.clamp_min(0.02)).clamp(0, 1)
+    return now + F.avg_pool2d(eyes, 5, 1, 2) * (color - now)
 
 
 def luminance(color: Tensor) -> Tensor:
@@ -221,12 +234,12 @@ def saturation(color: Tensor) -> Tensor:
     return (color - luminance(color)).norm(dim=1, keepdim=True) / luminance(color).clamp_min(0.02)
 
 
-def mouth(points: Tensor, size_px: int = 256) -> Tensor:
-    """Masks of the lips and of the open mouth between them, from the 68 landmarks: [batch, 2, size, size]."""
-    masks = np.zeros((len(points), 2, size_px, size_px), np.float32)
+def outlined(points: Tensor, size_px: int = 256) -> Tensor:
+    """Masks of the lips, of the open mouth between them, and of the eyes, from the 68 landmarks: [batch, 3, size, size]."""
+    masks = np.zeros((len(points), 3, size_px, size_px), np.float32)
     for mask, face in zip(masks, points.numpy(), strict=True):
-        for row, outline in ((0, face[48:60]), (1, face[60:68])):
-            mask[row] = polygon2mask((size_px, size_px), outline[:, ::-1])
+        for row, outline in ((0, face[48:60]), (1, face[60:68]), (2, face[36:42]), (2, face[42:48])):
+            mask[row] += polygon2mask((size_px, size_px), outline[:, ::-1])
         mask[0] -= mask[0] * mask[1]
     return torch.from_numpy(masks)
 
@@ -256,7 +269,7 @@ def draw_pairs(plan: Plan, folder: Path, count: int, readers: Path, block: int =
             continue
         teacher = teacher or Teacher(plan, readers)
         seeds = range(FIRST_SEED + (block - 1) * BLOCK, FIRST_SEED + block * BLOCK)
-        made = [pair for seed in seeds for pair in teacher.pairs(seed, size_px)]
+        made = [pair for seed in seeds if teacher.wanted(seed) for pair in teacher.pairs(seed, size_px)]
         good = [pair for pair in made if not pair[3]]
         pictures = np.array([np.stack([images.to_uint8(one)[0] for one in pair[:2]]) for pair in good], np.uint8)
         reasons = [pair[3] or "kept" for pair in made]
@@ -341,6 +354,7 @@ def train(
             "pixel": F.l1_loss(made, after),
             "perceptual": perceptual(*(tuple(F.normalize(one, dim=1) for one in side) for side in (answer, target))).mean(),
             "coarse": F.l1_loss(F.avg_pool2d(made, 16), F.avg_pool2d(after, 16)),
+            "fine": F.l1_loss(fine_energy(made), fine_energy(after)),
             "adversarial": adversarial,
         }
         weights = asdict(config) | {"adversarial": [0.0, *(weight for first, weight in config.adversarial if index >= first)][-1]}
@@ -351,6 +365,22 @@ def train(
             state.save(run)
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         yield Progress(index, {**values, "discriminator": float(discriminator_loss.detach())}, ema)
+
+
+def fine_energy(image: Image) -> Tensor:
+    """How strong patterns of two and four pixels are around each place. Networks that draw blocks of pixels like to weave there, and a
+    mean of many answers is too smooth.
+
+    The mean size of the three differences in squares of 2x2 (Haar's), of the picture and of its half: [batch, 2, rows, columns].
+    """
+    signs = image.new_tensor([[[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]])[:, None] / 4
+    found = []
+    for pool in (8, 4):
+        planes = F.conv2d(image.flatten(0, 1)[:, None], signs).abs().mean(dim=1).unflatten(0, image.shape[:2]).mean(dim=1, keepdim=True)
+        found.append(F.avg_pool2d(planes, 2 * pool, pool))
+        image = F.avg_pool2d(image, 2)
+    rows, columns = (min(one.shape[side] for one in found) for side in (2, 3))
+    return torch.cat([one[:, :, :rows, :columns] for one in found], dim=1)
 
 
 @dataclass(frozen=True)
@@ -379,7 +409,7 @@ def sample(pairs: PairDataset, warp: PhotoWarp, config: LastConfig, rng: torch.G
 def make(name: str, start: Path, out: Path, pool: Path, command: str = "") -> None:
     """Draw a filter's pairs into `pool`, train the filter of the file `start` further, write it in half precision."""
     plan, student, folder = PLANS[name], Student(), pool / f"pairs-{name}-2"
-    config = LastConfig(steps=plan.steps)
+    config = plan.training
     draw_pairs(plan, folder, plan.pairs, pool / "readers")
     weights, theirs = checkpoint.load(start, "filter")
     checkpoint.load_weights(student, weights, start.name)

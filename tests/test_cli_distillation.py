@@ -255,7 +255,7 @@ def test_every_chain_of_the_recipe_ends_in_a_filter_that_we_ship():
     assert set(recipe.PAIRS) == set(recipe.last_training.PLANS)
     for name, plan in recipe.last_training.PLANS.items():
         about = checkpoint.load(zoo.WEIGHTS / f"{name}-filter.safetensors", "filter")[1]
-        assert about["config"] == asdict(recipe.last_training.LastConfig(steps=plan.steps)) and about["amplified"] == plan.bolder
+        assert about["config"] == asdict(plan.training) and about["amplified"] == plan.bolder
         assert about.get("years") == plan.about.get("years")
 
 

@@ -147,3 +147,14 @@ def test_an_enhancer_sees_what_the_student_adds_and_starts_from_it():
         change = student.change(torch.nn.functional.avg_pool2d(faces, 2), dial)
     enlarged = torch.nn.functional.interpolate(change, scale_factor=2, mode="bilinear")
     torch.testing.assert_close(both(faces, strength), faces + dial / 2 * enlarged)
+
+
+def test_the_enhancer_may_add_less_toward_minus():
+    enhancer, faces = LocalEnhancer(width=4, blocks=1).eval().requires_grad_(False), 0.5 * noise(1, 3, 64, 64)
+    change, whole = 0.1 * noise(1, 3, 32, 32, seed=1), {}
+    for own in (0.0, 1.0):
+        enhancer.own.copy_(torch.tensor([own, 1.0]))
+        whole[own] = [enhancer(faces, change, torch.tensor(dial).view(1, 1, 1, 1)) for dial in (-1.0, 1.0)]
+    smooth = torch.nn.functional.interpolate(change, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(whole[0.0][0], faces - smooth)
+    assert torch.equal(whole[0.0][1], whole[1.0][1]) and not torch.equal(whole[0.0][0], whole[1.0][0])

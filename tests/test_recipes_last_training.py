@@ -24,7 +24,7 @@ class Drawings:
 def halves():
     """A gray-green picture whose upper half is hair and whose lower half is skin, with a border of background, and its masks."""
     before = torch.tensor([0.1, 0.2, 0.0]).view(1, 3, 1, 1).repeat(1, 1, 128, 128)
-    parts = torch.zeros(1, 5, 128, 128)
+    parts = torch.zeros(1, 6, 128, 128)
     parts[:, 0] = 1
     parts[:, 0, 32:96, 32:96] = 0
     parts[:, 2, 32:64, 32:96] = parts[:, 1, 64:96, 32:96] = 1
@@ -44,6 +44,29 @@ def test_hair_may_be_put_back_with_the_background():
     before, parts = halves()
     mended = recipe.mend(before, before + 0.3, parts, parts, (), hair=True)
     assert torch.equal(mended[:, :, :62], before[:, :, :62]) and (mended - before)[:, :, 80:90, 50:80].min() > 0.2
+
+
+def test_eyes_keep_their_hue_and_take_the_new_light():
+    before, parts = halves()
+    parts[:, recipe.EYES, 70:90, 40:80] = 1
+    blue = before + torch.tensor([-0.3, -0.1, 0.5]).view(1, 3, 1, 1)
+    mended = recipe.mend(before, blue, parts, parts, ())
+    was, eye, cheek = ((one[0] + 1)[:, rows, 60] / 2 for one, rows in ((before, 80), (mended, 80), (mended, 66)))
+    assert was[1] > was[2] and eye[1] > eye[2] and cheek[2] > cheek[1]  # green, still green, and blue outside
+    light = torch.tensor(recipe.LUMINANCE)
+    torch.testing.assert_close(light @ eye, light @ ((blue[0] + 1)[:, 80, 60] / 2), atol=1e-4, rtol=0)
+
+
+def test_the_loss_of_fine_patterns_sees_a_weave_and_a_blur():
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    plain, weave = torch.zeros(1, 3, 64, 64), (0.2 * (-1) ** (x + y)).expand(1, 3, 64, 64)
+    wave = torch.sin(0.3 * x).expand(1, 3, 64, 64)
+    pores = 0.2 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    soft = torch.nn.functional.avg_pool2d(pores, 5, 1, 2)
+    away = lambda a, b: float((recipe.fine_energy(a) - recipe.fine_energy(b)).abs().mean())  # noqa: E731
+    assert away(plain + weave, plain) > 0.02 and away(pores, soft) > 0.02
+    assert away(pores, pores.flip(-1)) < 0.5 * away(pores, soft)  # other pores are as good
+    assert away(wave, wave + 0.3) < 1e-4  # another color is another loss's matter
 
 
 def test_a_pair_is_refused_for_the_first_rule_that_it_breaks():
@@ -78,7 +101,7 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path):
         return steps[-1]
 
     whole = trained(TINY, tmp_path / "a.safetensors")
-    assert {"pixel", "perceptual", "coarse", "adversarial", "discriminator"} == set(whole.losses)
+    assert {"pixel", "perceptual", "coarse", "fine", "adversarial", "discriminator"} == set(whole.losses)
     assert all(torch.isfinite(weight).all() for weight in whole.ema.parameters())
     torch.manual_seed(0)
     running = recipe.train(Student(width=4, blocks=1), Drawings(), perceptual, TINY, tmp_path / "b.safetensors", keep_every=2)

@@ -161,6 +161,7 @@ class LocalEnhancer(nn.Module):
         super().__init__()
         self.sizes = {"width": width, "blocks": blocks}  # to make another one
         self.register_buffer("gain", torch.ones(()))  # times what is added
+        self.register_buffer("own", torch.ones(2))  # times what it adds itself, toward minus and toward plus
         self.stem = StandardizedConv(3 * 2**2 + 3 + 1, width, 3)
         pair = lambda: nn.ModuleList([StandardizedConv(width, width, 3), StandardizedConv(width, width, 3, gain=0.0)])  # noqa: E731
         self.blocks = nn.ModuleList(pair() for _ in range(blocks))
@@ -173,7 +174,8 @@ class LocalEnhancer(nn.Module):
         for first, second in self.blocks:
             x = x + second(F.relu(first(x)))
         smooth = F.interpolate(change, scale_factor=2, mode="bilinear", align_corners=False)
-        edited = image + self.gain * dial * (smooth + F.pixel_shuffle(self.out(x), 2))
+        own = torch.where(dial < 0, self.own[0], self.own[1])
+        edited = image + self.gain * dial * (smooth + own * F.pixel_shuffle(self.out(x), 2))
         return edited if self.training else edited.clamp(-1, 1)
 
 

@@ -210,9 +210,9 @@ plot.show(fig, alt="Six drawn people in columns: before; aged by the first stude
 #
 # The filter that we ship read some fifteen hundred pairs of the formula, forwards and backwards (the old face as the question, the natural one as the
 # answer), moved, relit and covered at random so that a photo cannot surprise it, for two hours instead of half a minute, and with a perceptual distance beside the
-# pixels. Then a second textbook: a thousand pairs by edits that the gradient found, as lesson 05's sharper one; they draw lines where people have them. The first
-# of these edits also put glasses on people, since many old people wear some: such pairs were torn out, by an instrument for glasses. In the others the colors of
-# skin, lips and teeth and the background are put back to what they were, so that nothing but age is left to learn. And the student's pictures are marked by
+# pixels. Then a second textbook: pairs by edits that the gradient found, lesson 05's sharper one a quarter bolder and its brother toward younger; they draw lines
+# where people have them. Some of these edits also put glasses on people, since many old people wear some: such pairs were torn out, by an instrument for glasses. In the
+# others the colors of skin, lips and teeth and the background are put back to what they were, so that nothing but age is left to learn. And the student's pictures are marked by
 # **discriminators** (lesson 01's game) that look through the eyes of a frozen network (Sauer et al. 2021). They are what paints wrinkles: nobody can know
 # where exactly the next line will run, and the mean of all places where it could run is smooth skin.
 #
@@ -237,7 +237,7 @@ plot.show(fig, alt="Three unseen people in rows, from two steps younger to two s
 # %% [markdown]
 # ## Teacher and student, side by side
 #
-# Its last teachers were edits like the sharper one of lesson 05, a little bolder. So take that one for a teacher here, whole, against two steps of the dial.
+# Its last teacher was the sharper edit of lesson 05, a quarter bolder. Take that edit for a teacher here, as it is, against two steps of the dial.
 #
 # > **Predict:** the student has seen pictures only, never a w. On unseen faces, what share of the teacher's ageing does it reach?
 

@@ -21,7 +21,7 @@
 #
 # **Before this:** [07 · How does a filter run on a phone?](07_distillation.ipynb)
 #
-# **Time:** 20 s of computing on two CPU cores, 45 minutes of yours
+# **Time:** 10 s of computing on two CPU cores, 45 minutes of yours
 #
 # **Explains:** the promise of the video: an app on your phone
 
@@ -72,7 +72,7 @@ plot.show(fig, alt="The astronaut's portrait; a white square, turned a little, f
 # %% [markdown]
 # ## Step 2: align
 #
-# The square is cut out, turned upright and brought to 256 pixels. Its rule comes from the photos that the generator learned from
+# The square is cut out, turned upright and brought to 256 pixels (for a photo later to 512). Its rule comes from the photos that the generator learned from
 # (FFHQ, Karras et al. 2019): the horizontal is the line of the eyes, straightened by the line down to the mouth; the side is four eye distances,
 # or 3.6 times the way from eyes to mouth if that is more; the center lies a tenth of that way below the eyes. By hand, from 68 points:
 
@@ -420,8 +420,8 @@ check("exercise 3", broad, (face + images.resize(images.resize(change, 32), 256)
 # **Question:** you choose a photo, drag a dial and are old. What happens in between, and how long does each part of it take?
 #
 # **Answer:** five steps: find the face, cut it out upright, pass it once through a small network, lay only the change back over the photo, show it. All
-# together a fraction of a second on two cores, most of it for finding and cutting out, not for the network. The change has 256 pixels, which
-# keeps most of it but the finest lines, and it is made for one pass: after eight the person is lost.
+# together a fraction of a second on two cores, most of it for finding and cutting out, not for the network. The change has 512 pixels, which
+# keeps all of it but the finest lines, and it is made for one pass: after eight the person is lost.
 #
 # ## What next
 #
