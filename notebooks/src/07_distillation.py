@@ -299,7 +299,7 @@ plot.show(fig, alt="Close-ups of two people, three times each: as drawn, with li
 
 # %% [markdown]
 # **Check your guess.** To the judge at 96 pixels, two thirds or more of the years need no line: it hardly reads lines at all, and so it could be fooled.
-# The one at 224 pixels takes most of the years from the lines. An outside reader finds 60 % for our first filter and 45 % for this one (forty
+# The one at 224 pixels takes most of the years from the lines. An outside reader finds 60 % for our first filter and 41 % for this one (forty
 # people, `docs/MEASUREMENTS.md`): readers differ, so ask several. The last word has your eye. The instruments are in `dvlatent.metrics.edits`.
 #
 # ## The number
@@ -370,7 +370,7 @@ print(f"filter:  {[len(found) for found in blobs(portraits, older(portraits, 2))
 
 # %% [markdown]
 # Then sharpness. A change of 256 pixels is soft on a large face. So there is a second, small network for large faces and photos, as pix2pixHD has one
-# (its *local enhancer*): it works at 512 pixels, is shown the picture and the student's change, and learned from 360 pairs of that size what the change
+# (its *local enhancer*): it works at 512 pixels, is shown the picture and the student's change, and learned from 400 pairs of that size what the change
 # looks like from nearer. The finest detail of a picture is what a blur takes away:
 
 # %%
@@ -385,14 +385,14 @@ with torch.no_grad():
 near = torch.cat([sharp, wrinkled, coarse, older(sharp, 2)])[..., 330:778, 290:738]  # the middle of the face
 titles = ["photo, 1024 px", "teacher", "student at 256", "with its enhancer"]
 fig = plot.strip(near, titles=titles, caption="One face of 1024 pixels, near: the teacher, the student alone, and with its second network.")
-plot.show(fig, alt="Close-ups of one face: the photo; the teacher's, with deep folds and fine wrinkles; the student's, with folds and a grid of colored specks; with the enhancer, the same folds, finer lines under the eyes and no specks.")
+plot.show(fig, alt="Close-ups of one face: the photo; the teacher's, with deep folds and fine wrinkles; the student's, with such folds, spots on the cheeks, colored specks in eyes and lips, and a white and dark smear at one brow; with the enhancer, cleaner lines and hardly a speck, but the smear is left.")
 at_512 = [detail(images.resize(one, 224)) for one in near.split(1)]  # the square is 448 wide: what the 512-px network can draw
 print("finest detail, photo = 1:", *(f"{name} {one / at_512[0]:.2f}" for name, one in zip(titles[1:], at_512[1:], strict=True)), sep="\n  ")
 
 # %% [markdown]
-# More is not better here: some of the student's "detail" at 256 is a grid of colored specks, which the enhancer removes.
+# More is not better here: some of the student's "detail" at 256 is colored specks, which the enhancer removes.
 #
-# What the student lacks: some of the way to younger (above), the finest of the teacher's lines, what only the space knows (how *this* person's hair would fall), and the way back
+# What the student lacks: the finest of the teacher's lines, an answer where a lock of hair lies over a brow, what only the space knows (how *this* person's hair would fall), and the way back
 # to any edit but its own. What it kept: the person, the pose, the background, and a phone's battery.
 #
 # ## And without pairs?

@@ -21,7 +21,7 @@
 #
 # **Before this:** [07 · How does a filter run on a phone?](07_distillation.ipynb)
 #
-# **Time:** 10 s of computing on two CPU cores, 45 minutes of yours
+# **Time:** 15 s of computing on two CPU cores, 45 minutes of yours
 #
 # **Explains:** the promise of the video: an app on your phone
 
@@ -245,7 +245,7 @@ for count in shown:
 
 # %%
 fig = plot.strip(torch.cat(list(shown.values())), titles=[f"{count} passes" if count else "the photo" for count in shown], caption="What is small in one pass adds up.")
-plot.show(fig, alt="The aligned face after 0, 1, 2, 4 and 8 passes: older at 2, with light rims around the eyes at 4, and at 8 a mask with bluish hair, holes of light and torn lines.")
+plot.show(fig, alt="The aligned face after 0, 1, 2, 4 and 8 passes: older at 2, with pale blue hair and hard folds at 4, and at 8 a mask with blue hair, holes of light and torn lines.")
 
 # %%
 fig, (left, right) = plot.chart(columns=2, height=3.6)
@@ -254,7 +254,7 @@ left.set(xlabel="passes", ylabel="years added, by the judge", title="Age")
 right.plot(range(9), away, marker="o", color=plot.COLORS[1])
 right.axhline(0.6, color=plot.QUIET, linestyle=":", linewidth=1.2)
 right.set(xlabel="passes", ylabel="identity distance", title="The same person? (below the line)")
-plot.show(fig, alt="Two curves over eight passes: the years added, and the identity distance, which rises from pass to pass toward the dotted line of another person.")
+plot.show(fig, alt="Two curves over eight passes: the years added, and the identity distance, which rises from pass to pass and crosses the dotted line of another person at the fourth.")
 
 # %% [markdown]
 # **Check your guess.** The first four passes add nearly all of the years; then the judge sees no more age, while the picture falls apart and the person is lost. The network never

@@ -233,8 +233,8 @@ for panel, (column, found) in zip(axes.flat, results.items(), strict=True):
     panel.axvline(found[0].value, color=plot.QUIET, linestyle=":", linewidth=1.5)
     panel.set_title(column.replace(": ", ":\n"), fontsize=13)
     panel.set_yticks(-np.arange(len(member)), list(member))
-plot.show(fig, alt="Six panels of dots with intervals for nine groups. Inverted: turned heads right of the line, children left. Years gained: the darkest tenth, children "
-          "and people over 55 left of the line. Color drift: people over 55 right of it.")
+plot.show(fig, alt="Six panels of dots with intervals for nine groups. Inverted: turned heads right of the line, children left. Aged, identity: the lightest tenth right of the line, the "
+          "darkest tenth and people over 55 left. Years gained: the darkest tenth and people over 55 left. Color drift: the lightest tenth left, men right.")
 
 # %%
 changed = (aged["male"] > 0.5) != (drawn["male"] > 0.5)
@@ -245,7 +245,7 @@ for name in ("perceived female", "perceived male"):
 # Dotted: the median of all. An interval that leaves the line is a difference that other faces of the same kind would show, too.
 #
 # **Check your guess:** turned heads are inverted worst, children best (and all look a little too good: the encoder sees through the network that marks it). Aged, nearly everybody stays the same person. But by the
-# judge the darkest tenth and children gain fewer years than all, and so do the old, who have fewer to gain: one dial, several filters. And it makes men of women more often than the other way round.
+# judge the darkest tenth gain fewer years than all, and so do the old, who have fewer to gain: one dial, several filters. And it makes men of women more often than the other way round.
 #
 # Six of these people, so that the numbers have faces:
 
@@ -257,9 +257,9 @@ shown = [drawn["expected angle"][few].argmin(), drawn["expected angle"][few].arg
 before, encoder = pictures(shown), dvlatent.load("encoder")
 rows = torch.cat([before, faces.preview(dvlatent.broadcast(encoder(before), faces.num_layers)), filter_(before, about["strength"])])
 titles = ["darkest", "lightest", "under 13", "over 55", "glasses", "turned"]
-fig = plot.labeled_grid(rows, rows=["drawn", "inverted", "aged"], columns=titles, caption="Inverted: like people, but the first lost his hair, and clothes differ. Aged: lines; the child stays a child.")
+fig = plot.labeled_grid(rows, rows=["drawn", "inverted", "aged"], columns=titles, caption="Inverted: like people, but the first lost his hair, and clothes differ. Aged: lines; the girl gets an older face on a child's head.")
 plot.show(fig, alt="Six portraits in columns, as drawn, inverted and aged. Inverted, pose and features are alike, clothes and hair differ. Aged, adults have lines and "
-          "folds; the child's cheeks have folds, and she is a child still.")
+          "folds; the girl's cheeks and brows are those of a woman, head and hair a child's.")
 
 # %% [markdown]
 # ## What the readers disagree on
@@ -404,14 +404,15 @@ for at, (original, fake) in enumerate(scored.values()):
 axes[1].set(title="Found, and suspected wrongly", ylabel="of 60", ylim=(0, 60))
 axes[1].set_xticks(range(len(scored)), [name.replace(" ", "\n", 1) for name in scored])
 axes[1].legend(*[axes[1].containers[0].patches, ["edited", "original"]])
-plot.show(fig, alt="Left, the power that the filter adds against the number of waves: peaks near 64 and just below 128. Right, bars: nearly all edited pictures are found as "
-          "they are, few after JPEG, under half at 192 pixels, none at 128; few originals are suspected.")
+plot.show(fig, alt="Left, the power that the filter adds against the number of waves: more and more of it toward the finest waves, with a peak of the rows just below 128. Right, bars: nearly all edited "
+          "pictures are found as they are, a third after JPEG, hardly one at 192 pixels, none at 128; a few originals are suspected.")
 
 # %% [markdown]
-# **Check your guess:** most, while nobody touches the picture. Compression hides most, and half the size hides nearly all. The trace sits where enlarging put it: at 64 and 128 of 256 waves.
+# **Check your guess:** most, while nobody touches the picture. Compression hides most, and a smaller size nearly all. The trace sits in the finest waves. (An earlier version of the filter
+# wove a faint grid into skin and hair; it was found more surely, and by eye too.)
 #
-# What can this test show? That *this* filter leaves a trace on pictures of *this* generator. Not that a picture is real: after JPEG, "not found" is the answer for most edited ones. And four real photos, none of
-# them with an edited twin, are too few to say anything about the pictures of your phone.
+# What can this test show? That *this* filter leaves a trace on pictures of *this* generator. Not that a picture is real: after JPEG, "not found" is the answer for most edited ones. And of four real photos
+# it suspects about every second tile: they are sharper than the generator's pictures, and it takes sharpness for the filter's.
 # A detector is a reader like the others: it has a population that it knows, and groups that it fails on. A signed record of where a picture comes from ([C2PA](https://c2pa.org/)) asks less of guessing.
 #
 # ## Exercises
