@@ -80,55 +80,52 @@ export function softMask(size = 256, edge = 0.15) {
   return Float32Array.from({ length: size * size }, (_, i) => ramp[Math.floor(i / size)] * ramp[i % size]);
 }
 
-const EVERY = 7; // one pixel of so many tells the tone
+const EVERY = 29; // one pixel of so many tells whether a photo is toned
 const TONED = 0.15; // of their distance from gray: a photo is toned where its colors follow from its brightness up to so much
 
 /**
  * The change; for a gray or toned face (sepia) the part of it that keeps the tone: no colors come that the photo lacks.
  * The tone is each color as a cubic function of the brightness (the Python library's `filter.in_tone`).
  */
-export function inTone(face, change) {
-  const size = face.width * face.height, gray = mean(face), lighter = mean(change);
+export function inTone(face, change, every = EVERY) {
+  const size = face.width * face.height, mean = ({ data }, i) => (data[i] + data[size + i] + data[2 * size + i]) / 3;
   const normal = Array.from({ length: 4 }, () => new Float64Array(4)), colors = Array.from({ length: 4 }, () => new Float64Array(3));
   let spread = 0, low = Infinity, high = -Infinity;
-  for (let i = 0; i < size; i += EVERY) {
-    const powers = powersOf(gray[i]), [red, green, blue] = [face.data[i], face.data[size + i], face.data[2 * size + i]];
+  for (let i = 0; i < size; i += every) {
+    const gray = mean(face, i), powers = powersOf(gray), [red, green, blue] = [face.data[i], face.data[size + i], face.data[2 * size + i]];
     spread = Math.max(spread, Math.max(red, green, blue) - Math.min(red, green, blue));
-    low = Math.min(low, gray[i]);
-    high = Math.max(high, gray[i]);
+    low = Math.min(low, gray);
+    high = Math.max(high, gray);
     for (let j = 0; j < 4; j++) {
       for (let k = 0; k < 4; k++) normal[j][k] += powers[j] * powers[k];
       [red, green, blue].forEach((color, c) => (colors[j][c] += powers[j] * color));
     }
   }
   const toned = { ...change, data: new Float32Array(3 * size) };
-  if (spread < 1e-4) {
-    for (let i = 0; i < 3 * size; i++) toned.data[i] = lighter[i % size];
+  if (spread < 1e-4 && every === 1) {
+    for (let i = 0; i < 3 * size; i++) toned.data[i] = mean(change, i % size);
     return toned;
   }
-  const tone = solved(normal, colors), at = (level, c) => powersOf(level).reduce((sum, power, j) => sum + power * tone[j][c], 0);
+  const tone = solved(normal, colors), at = (level, c) => tone[0][c] + level * (tone[1][c] + level * (tone[2][c] + level * tone[3][c]));
   let left = 0, all = 0;
-  for (let i = 0; i < size; i += EVERY) {
+  for (let i = 0; i < size; i += every) {
+    const gray = mean(face, i);
     for (let c = 0; c < 3; c++) {
-      left += (face.data[c * size + i] - at(gray[i], c)) ** 2;
-      all += (face.data[c * size + i] - gray[i]) ** 2;
+      left += (face.data[c * size + i] - at(gray, c)) ** 2;
+      all += (face.data[c * size + i] - gray) ** 2;
     }
   }
-  const count = 3 * Math.ceil(size / EVERY);
+  const count = 3 * Math.ceil(size / every);
   if (Math.sqrt(left / count) > Math.max(TONED * Math.sqrt(all / count), 1 / 127.5)) return change;
+  if (every > 1) return inTone(face, change, 1); // it is: now every pixel counts
   for (let i = 0; i < size; i++) {
-    const bright = Math.min(Math.max(gray[i] + lighter[i], low), high);
-    for (let c = 0; c < 3; c++) toned.data[c * size + i] = at(bright, c) - at(gray[i], c) + gray[i] + lighter[i] - bright;
+    const gray = mean(face, i), lighter = mean(change, i), bright = Math.min(Math.max(gray + lighter, low), high);
+    for (let c = 0; c < 3; c++) toned.data[c * size + i] = at(bright, c) - at(gray, c) + gray + lighter - bright;
   }
   return toned;
 }
 
 const powersOf = (level) => [1, level, level ** 2, level ** 3];
-
-function mean({ data, width, height }) {
-  const size = width * height;
-  return Float32Array.from({ length: size }, (_, i) => (data[i] + data[size + i] + data[2 * size + i]) / 3);
-}
 
 /** The solution of a small system of equations with several right sides, by elimination. */
 function solved(matrix, right) {
