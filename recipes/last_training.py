@@ -87,7 +87,7 @@ class Plan:
     own: tuple[float, float] = (1.0, 1.0)  # times what the enhancer adds itself, toward minus and toward plus
 
 
-def moved(name: str, *times: float) -> Edits:
+def scaled(name: str, *times: float) -> Edits:
     """An edit so many times: bold first, then milder, for the faces that the bold one turns into others."""
     return lambda: [one * load(name) for one in times]
 
@@ -101,16 +101,16 @@ LONG = LastConfig(cooldown=0.35, ema_images=2000, fine=30.0)
 YEARS = {"years": {"strength": [-2.0, -1.0, 1.0, 2.0], "years": [-15.6, -11.2, 16.2, 27.9]}}
 PLANS = {
     "age": Plan(
-        moved("age-edit", 1.25, 1.0), moved("younger-edit", 1.6, 1.3, 1.0), "age", 4.0, {**STAY, **GENDER, **STILL}, about=YEARS,
+        scaled("age-edit", 1.25, 1.0), scaled("younger-edit", 1.6, 1.3, 1.0), "age", 4.0, {**STAY, **GENDER, **STILL}, about=YEARS,
         pairs=1500, training=replace(LONG, steps=4900), bolder=1.05, bolder_near=1.1,
         own=(0.3, 1.0),  # toward younger it smooths the skin too much: the photo's pores stay
     ),
     "smile": Plan(
-        moved("smile-direction", 2.0), moved("smile-direction", -2.5, -2.0), "smile", 0.15, {**STAY, **GENDER, "age": 9.0},
+        scaled("smile-direction", 2.0), scaled("smile-direction", -2.5, -2.0), "smile", 0.15, {**STAY, **GENDER, "age": 9.0},
         recolored=NO_MOUTH, pairs=480, training=replace(LONG, steps=700, ema_images=1000),
     ),
     "gender": Plan(
-        moved("gender-direction", 2.0), moved("gender-direction", -2.0), "male", 0.1, {**STAY, **STILL, "age": 12.0},
+        scaled("gender-direction", 2.0), scaled("gender-direction", -2.0), "male", 0.1, {**STAY, **STILL, "age": 12.0},
         recolored=NO_MOUTH, person=0.9, hair_stays=True, pairs=750, training=LastConfig(steps=500),
     ),
 }  # fmt: skip

@@ -261,7 +261,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--out", type=Path, required=True, help="the .onnx file to write; with --web, a folder that exists")
     add_overwrite(export)
     export.add_argument("--large", action="store_true", help="the network for large faces, of 512 px, where the filter has one")
-    export.add_argument("--web", action="store_true", help="for a page: the graph, and its weights beside it, a third as large")
+    export.add_argument("--web", action="store_true", help="for a page: the graphs, and their weights beside them, a third as large")
     export.set_defaults(run=_export, resume="Nothing was written.")
 
 

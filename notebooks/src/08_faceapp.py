@@ -185,10 +185,10 @@ fig, axes = plot.chart(height=2.8)
 axes.barh(list(cost), list(cost.values()), color=plot.COLORS[0])
 axes.invert_yaxis()
 axes.set(xlabel="milliseconds", title="One photo of 512 pixels, on this computer")
-plot.show(fig, alt="Four bars of milliseconds, one for each step; the bar of finding the face is by far the longest.")
+plot.show(fig, alt="Four bars of milliseconds, one for each step; finding the face takes longest, then the network; cutting out is short and pasting back hardly to be seen.")
 
 # %% [markdown]
-# **Check your guess.** The network, the part that everybody talks about, is one of the shorter pieces. Lesson 07 said "more than a thousand times faster than
+# **Check your guess.** The network, the part that everybody talks about, takes less than finding the face. Lesson 07 said "more than a thousand times faster than
 # the search for w", and that is true *of the network*. The honest number compares whole with whole: the search also needs a found and aligned face, and
 # so the filter's whole photo against the search's whole photo is some hundred times faster. On film the face is found once and then followed,
 # which is how a phone gets to many pictures a second.
@@ -420,7 +420,7 @@ check("exercise 3", broad, (face + images.resize(images.resize(change, 32), 256)
 # **Question:** you choose a photo, drag a dial and are old. What happens in between, and how long does each part of it take?
 #
 # **Answer:** five steps: find the face, cut it out upright, pass it once through a small network, lay only the change back over the photo, show it. All
-# together a fraction of a second on two cores, most of it for finding and cutting out, not for the network. The change has 512 pixels, which
+# together a fraction of a second on two cores, more than half of it for finding and cutting out, not for the network. The change has 512 pixels, which
 # keeps all of it but the finest lines, and it is made for one pass: after eight the person is lost.
 #
 # ## What next
