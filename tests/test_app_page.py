@@ -104,13 +104,9 @@ def until(page, holds):
 
 def changed(page):
     """The edited picture, once it differs from the photo."""
-    for _ in range(100):
-        before, after = pixels_of(page, "#before"), pixels_of(page)
-        if np.abs(before - after).max() > 8:
-            page.wait_for_timeout(500)  # a newer wish of the dials may still be at work
-            return before, pixels_of(page)
-        page.wait_for_timeout(200)
-    pytest.fail("nothing changed")
+    until(page, lambda: np.abs(pixels_of(page, "#before") - pixels_of(page)).max() > 8)
+    page.wait_for_timeout(500)  # a newer wish of the dials may still be at work
+    return pixels_of(page, "#before"), pixels_of(page)
 
 
 def photos():

@@ -49,7 +49,7 @@ const handlers = {
   /** That part of the photo, with the dials' edits on the chosen faces, as RGBA bytes; and where it lies. */
   async apply({ dials, chosen }) {
     const result = { ...photo, data: new Uint8ClampedArray(photo.data) };
-    for (const index of chosen) {
+    for (const index of used(dials).length ? chosen : []) {
       const before = cropOf(index, Math.max(...used(dials).map((filter) => sizeFor(filter, faces[index]))));
       await edit(result, before, faces[index], dials);
     }
@@ -142,12 +142,12 @@ const sizeFor = ({ large, size_px }, quad) => (large && sideOf(quad) >= 0.5 * si
 
 /** A face of the photo, cut out once. */
 function cropOf(index, size) {
-  if (size > 0 && crops[index]?.width !== size) crops[index] = crop(photo, faces[index], size);
+  if (crops[index]?.width !== size) crops[index] = crop(photo, faces[index], size);
   return crops[index];
 }
 
 async function edit(picture, before, quad, dials) {
-  if (!before || !used(dials).length) return;
+  if (!before) return;
   let now = before;
   for (const filter of used(dials)) now = await run(filter, now, dials[filter.name]);
   layOver(picture, inTone(before, differenceOf(now, before)), quad);
